@@ -65,19 +65,24 @@ def test_soft_attention_by_its_equations():
             assert attention[2, place].numpy() == pytest.approx(alpha)
 
 
-def test_the_doubly_stochastic_penalty():
-    """λ Σ_i (1 - Σ_t α_ti)² of each caption, over the number of all words; the regions that are not there have none."""
-    model, batch = small("sat", stochastic=2.0)
+@pytest.mark.parametrize("kind", ["sum", "mean"])
+def test_the_doubly_stochastic_penalty(kind):
+    """λ Σ_i (1 - Σ_t α_ti)² of each caption, over the number of all words; the regions that are not there have none.
+
+    The reproduction's is the mean over captions and regions.
+    """
+    model, batch = small("sat", stochastic=2.0, penalty=kind)
     batch.inputs["image"] = batch.inputs["image"]._replace(counts=torch.tensor([4, 2, 3]))
     spoken = model.spoken(batch, batch.inputs["text"])
-    penalty = 0.0
+    expected = 0.0
     for caption, count in enumerate((4, 2, 3)):
         total = spoken.attention[spoken.caption == caption].sum(0)
-        penalty += ((1 - total[:count]) ** 2).sum().item()
+        penalty = ((1 - total[:count]) ** 2).sum().item()
+        expected += penalty / (5 + 3 + 4) if kind == "sum" else penalty / count / 3
         assert total[count:].eq(0).all()
     with_it = model.loss(batch, 0.0, "model")["loss"].item()
     without = small("sat", stochastic=0.0)[0].loss(batch, 0.0, "model")["loss"].item()
-    assert with_it - without == pytest.approx(2.0 * penalty / (5 + 3 + 4))
+    assert with_it - without == pytest.approx(2.0 * expected)
 
 
 def test_without_attention_all_regions_weigh_the_same():
@@ -148,30 +153,37 @@ def convolved(x, weight, bias, pad):
     return out
 
 
+@pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_states_with_two_dimensions_by_their_equations(cell):
-    """Dai et al., 2018: H_t = ReLU(K_h * H + K_x * X + K_v * V), and the forms with gates."""
-    model, batch = small("twod", cell=cell)
+def test_states_with_two_dimensions_by_their_equations(cell, flat):
+    """Dai et al., 2018: H_t = ReLU(K_h * H + K_x * X + K_v * V), and the forms with gates.
+
+    The twin with 1-D states has one place, the mean of the image's cells, word vectors as they are, and tanh.
+    """
+    model, batch = small("twod", cell=cell, flat=flat)
     n, regions, words, logits, _ = third(model, batch)
-    image = np.maximum(regions @ n["image.weight"].T + n["image.bias"], 0).T.reshape(8, 2, 2)
-    v = convolved(image, n["of_image.weight"], n["of_image.bias"], 1)
-    h, c = np.zeros((8, 2, 2)), np.zeros((8, 2, 2))
+    shape, pad = ((24, 1, 1), 0) if flat else ((8, 2, 2), 1)
+    squash = np.tanh if flat else lambda x: np.maximum(x, 0)
+    regions = regions.mean(0, keepdims=True) if flat else regions
+    image = np.maximum(regions @ n["image.weight"].T + n["image.bias"], 0).T.reshape(shape)
+    v = convolved(image, n["of_image.weight"], n["of_image.bias"], pad)
+    h, c = np.zeros(shape), np.zeros(shape)
     for place, word in enumerate(words):
-        x = n["words.weight"][word].reshape(6, 10, 10)
-        for layer in ("enlarge.0", "enlarge.1"):
+        x = n["words.weight"][word].reshape(shape if flat else (6, 10, 10))
+        for layer in () if flat else ("enlarge.0", "enlarge.1"):
             x = np.maximum(convolved(x, n[f"{layer}.weight"], n[f"{layer}.bias"], 0), 0)
-        given = v + convolved(x, n["of_word.weight"], n["of_word.bias"], 1)
-        before = convolved(h, n["of_state.weight"], n["of_state.bias"], 1)
+        given = v + convolved(x, n["of_word.weight"], n["of_word.bias"], pad)
+        before = convolved(h, n["of_state.weight"], n["of_state.bias"], pad)
         if cell == "rnn":
-            h = np.maximum(given + before, 0)
+            h = squash(given + before)
         elif cell == "gru":
             (z, r, new), (own_z, own_r, own) = np.split(given, 3), np.split(before, 3)
             z = sigmoid(z + own_z)
-            h = (1 - z) * np.maximum(new + sigmoid(r + own_r) * own, 0) + z * h
+            h = (1 - z) * squash(new + sigmoid(r + own_r) * own) + z * h
         else:
             i, f, o, new = np.split(given + before, 4)
-            c = sigmoid(f) * c + sigmoid(i) * np.maximum(new, 0)
-            h = sigmoid(o) * np.maximum(c, 0)
+            c = sigmoid(f) * c + sigmoid(i) * squash(new)
+            h = sigmoid(o) * squash(c)
         assert logits[place] == pytest.approx(linear(n, "word", h.mean((1, 2))))
 
 

@@ -152,6 +152,19 @@ def test_contrastive_loss_by_its_equation():
     assert objectives.contrastive(own, other, valid, 2)["loss"].item() == pytest.approx(expected / 2)
 
 
+def test_contrastive_loss_of_the_authors_program():
+    """ν = 1: no log ν, and the mean over the two mismatched captions, of which one of its own image counts as 0."""
+    own = torch.tensor([[-3.0, -9.0, -7.0], [-4.0, -5.0, -6.0]], dtype=torch.float64)
+    other = torch.tensor([[-4.0, -8.0, -7.5], [-4.5, -5.0, -3.0]], dtype=torch.float64)
+    valid = torch.tensor([[False, True, True], [False, True, False]])
+    h = 1 / (1 + np.exp(-(own - other).numpy()))
+    false = np.log(1 - h[0, 1]) + np.log(1 - h[0, 2]) + np.log(1 - h[1, 1])
+    expected = -np.log(h[0, 0]) - np.log(h[1, 0]) - false / 2
+    assert objectives.contrastive(own, other, valid, 1.0)["loss"].item() == pytest.approx(expected / 2)
+    model, _ = small("contrastive_captions")
+    assert (model.settings.odds, model.settings.mismatched) == (1.0, 5)
+
+
 def test_the_captions_of_the_most_similar_other_images():
     looks = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 1.0]])
     groups = torch.tensor([7, 7, 1, 2, 3])
@@ -165,7 +178,7 @@ def test_the_captions_of_the_most_similar_other_images():
 
 def test_contrastive_training_tells_captions_apart():
     """The true captions become likelier than by the reference, and those of the other images less likely."""
-    model, batch = small("contrastive_captions", objective="contrastive", mismatched=2)
+    model, batch = small("contrastive_captions", objective="contrastive", mismatched=2, odds=2.0)
     model.inherit(model.state_dict())
     assert [name for name in model.state_dict() if "reference" in name] == []
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -261,7 +274,7 @@ def test_the_reward_of_each_word_is_the_mean_score_of_completions():
         state = {name: value[row : row + 1] for name, value in model.first_state(batch).items()}
         _, state = model.next_word(torch.tensor([START]), state)
         logits, _ = model.next_word(torch.tensor([first]), state)
-        probabilities = decoding.log_probabilities(logits)[0].exp().tolist()
+        probabilities = decoding.log_probabilities(logits, unknown=True)[0].exp().tolist()
         expected = sum(p * score(row, [first, word]) for word, p in enumerate(probabilities) if p)
         assert rewards[row, 0].item() == pytest.approx(expected, abs=0.003)
 
@@ -284,6 +297,30 @@ def test_the_stages_of_adversarial_training():
             optimiser.step()
             changed = {name for name, value in model.named_parameters() if not value.equal(before[name])}
             assert {name.startswith("evaluator.") for name in changed} == {turn == "evaluator"}
+
+
+def test_the_generator_has_no_dropout_while_the_evaluator_alone_is_trained():
+    """What is drawn with dropout has mistakes of its own; the authors' program has none in this stage."""
+    model, batch = small("cgan", dropout=0.5)
+    model.train()
+    drawing = []
+    model.even.register_forward_hook(lambda layer, *_: drawing.append(layer.training))
+    for stage in model.stages():
+        model.begin(stage)
+        if stage.name != "generator":
+            model.loss(batch, 0.0, "evaluator")
+        assert model.training
+    assert drawing == [False, True]
+
+
+def test_unknown_words_are_drawn_as_people_have_them():
+    """Otherwise they would tell captions of people from generated ones."""
+    model, batch = small("cgan", longest=3, rollouts=2)
+    with torch.no_grad():
+        model.word.bias[UNKNOWN] = 1000.0
+    assert model._generated(batch).ids.unique().tolist() == [UNKNOWN]
+    assert UNKNOWN not in model.generate(batch, 1)
+    assert model.optimisers(model.stages()[0])["likelihood"].defaults["betas"] == (0.8, 0.999)
 
 
 def test_noise_changes_captions_and_none_is_its_mean():

@@ -44,6 +44,38 @@ def test_the_loss_is_the_mean_over_the_true_words(name):
     assert loss.item() == pytest.approx(total.item() / (5 + 3 + 4))
 
 
+@pytest.mark.parametrize("name", [name for name in CAPTIONERS if name != "cgan"])
+def test_scheduled_sampling_reads_what_the_network_would_say(name):
+    """A network that is sure of one word reads that one behind the start mark, where all words are drawn."""
+    model, batch = small(name)
+    tokens = batch.inputs["text"]
+    with torch.no_grad():
+        model.word.bias[7] = 1000.0
+    said = tokens.ids.clone()
+    said[:, 1:][said[:, 1:] != PAD] = 7
+    drawn, read = model.spoken(batch, tokens, 1.0), model.spoken(batch, base.Tokens(said, tokens.lengths))
+    true = model.spoken(batch, tokens)
+    places = [place.long() * 3 + caption for caption, place in ((x.caption, x.place) for x in (drawn, read, true))]
+    outs = [x.out[place.argsort()] for x, place in zip((drawn, read, true), places, strict=True)]
+    assert torch.allclose(outs[0], outs[1])
+    assert not torch.allclose(outs[0], outs[2])
+    assert drawn.word[places[0].argsort()].equal(true.word[places[2].argsort()])  # the true words are to be said
+
+
+def test_the_share_of_words_that_are_drawn():
+    """Rennie et al., 2017: 5 % more every five epochs, up to 25 %; the first five epochs read true words."""
+    model, batch = small("scst", epochs=60)
+    shares = [model._share_drawn(epoch / 60) for epoch in (0, 4, 5, 12, 24, 25, 59)]
+    assert shares == pytest.approx([0.0, 0.0, 0.05, 0.10, 0.20, 0.25, 0.25])
+    assert small("scst", epochs=60, scheduled_most=0.1)[0]._share_drawn(0.9) == pytest.approx(0.1)
+    assert small("nic", epochs=60)[0]._share_drawn(0.9) == 0.0
+    asked = []
+    spoken = model.spoken
+    model.spoken = lambda batch, tokens, drawn=0.0: asked.append(drawn) or spoken(batch, tokens, drawn)
+    model.loss(batch, 0.5, "model")
+    assert asked == [0.25]
+
+
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("name", CAPTIONERS)
 def test_a_caption_does_not_depend_on_the_others_of_its_batch(name, beam):
@@ -243,7 +275,8 @@ def test_a_beam_below_one():
 
 
 def test_published_settings():
-    assert (updown.Settings().word_dim, updown.Settings().dim, updown.Settings().attention_dim) == (1000, 512, 512)
+    """Anderson et al., 2018: word vectors of 1,000, M = 1,000 units in each LSTM, H = 512 in the attention."""
+    assert (updown.Settings().word_dim, updown.Settings().dim, updown.Settings().attention_dim) == (1000, 1000, 512)
     assert (nic.Settings().dim, nic.Settings().beam) == (512, 5)
 
 

@@ -2,8 +2,9 @@
 
 Eq. 6 to 13 of the paper. After the LSTM has read a word, its state weighs the regions and the sentinel, which is what
 the memory holds without the image; β is the sentinel's weight. The released program has further layers around the
-sentinel and the state. The chapter (eq. 9.15) names the sentinel x_t, which is also the network's input, and its sum
-lacks the first index.
+sentinel and the state, ReLU and dropout on word vectors, dropout in the attention, and a layer with tanh before the one
+that chooses words. The chapter (eq. 9.15) names the sentinel x_t, which is also the network's input, and its sum lacks
+the first index.
 """
 
 from __future__ import annotations
@@ -56,11 +57,6 @@ class Model(captioner.Attentive):
             self.of_sentinel = nn.Linear(dim, settings.attention_dim, bias=False)
         self.dropout = nn.Dropout(settings.dropout)
         self.word = nn.Linear(dim, context.vocabulary_size)
-
-    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
-        s = self.settings
-        betas = (s.first_moment, 0.999)
-        return {"model": torch.optim.Adam(self.parameters(), lr=stage.lr, betas=betas, weight_decay=s.weight_decay)}
 
     def first_state(self, batch: Batch) -> dict[str, Tensor | dict[str, Tensor]]:
         """Zero states, the image's regions and, if words are read with it, the whole image."""

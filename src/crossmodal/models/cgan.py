@@ -5,10 +5,11 @@ The generator is an LSTM whose first input is made of the image and noise; the e
 and ones of other images, then both: the generator by policy gradient, whose reward at each word is the mean score of
 captions that begin as far as this word and are completed at random.
 
-The authors' program takes fifty steps of the evaluator for each one of the generator, and batches of 64; here each
-batch has one step of either. Both networks read features behind batch normalisation, since the noise would drown
-features of unit length. At test the noise is 0, the mean of its distribution, so that a caption depends on its image
-alone; `sample` with `noise` draws others.
+The authors' program takes fifty steps of the evaluator, with batches of 64, for each step of the generator with four
+images; here each batch has one step of either. Captions of other images are those of the batch. What is generated for
+training may have the unknown word as captions of people do, which it would otherwise give away. Both networks read
+features behind batch normalisation, since the noise would drown features of unit length. At test the noise is 0, the
+mean of its distribution, so that a caption depends on its image alone; `sample` with `noise` draws others.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from crossmodal.models.parts.encoders import packed
 
 
 class Settings(captioner.Settings):
-    """As the authors' program, except for the ratio of steps."""
+    """As the authors' program, except for the ratio and the batches of steps; its learning rate is constant."""
 
     noise: int = Field(100, ge=1, description="numbers of noise, uniform between -1 and 1")
-    rollouts: int = Field(16, ge=1, description="random completions of a caption's beginning, for the reward of a word")
+    rollouts: int = Field(64, ge=1, description="random completions of a caption's beginning, for the reward of a word")
     generator_epochs: int = Field(2, ge=1, description="epochs in which the generator is trained by likelihood")
     evaluator_epochs: int = Field(2, ge=1, description="epochs in which only the evaluator is trained then")
     evaluator_lr: float = Field(4e-4, gt=0, description="learning rate of the evaluator")
@@ -44,6 +45,9 @@ class Settings(captioner.Settings):
     batch_size: int = Field(64, ge=2, description="number of pairs per batch")
     clip: float = Field(5.0, ge=0, description="largest norm of each network's gradient; 0 disables clipping")
     clip_by: Literal["norm", "value"] = Field("norm", description="what `clip` bounds, as in other systems")
+    first_moment: float = Field(0.8, ge=0, lt=1, description="Adam's β₁")
+    lr_factor: float = Field(1.0, gt=0, le=1)
+    scheduled_every: Literal[0] = Field(0, description="its generator always reads the true words")
     objective: Literal["likelihood"] = Field("likelihood", description="that of its first stage; it has its own ones")
 
 
@@ -80,6 +84,7 @@ class Model(captioner.Captioner):
         self.dropout = nn.Dropout(settings.dropout)
         self.word = nn.Linear(settings.dim, size)
         self.evaluator = Evaluator(width, size, settings.word_dim, settings.dim)
+        self._is_trained = True  # whether the generator is, in the present stage
 
     # -- generator ----------------------------------------------------------------------------------------------------
 
@@ -117,13 +122,16 @@ class Model(captioner.Captioner):
     def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
         judging = [*self.evaluator.parameters()]
         writing = [p for name, p in self.named_parameters() if not name.startswith("evaluator.")]
-        adam = {"weight_decay": self.settings.weight_decay}
         if stage.name == "generator":
-            return {"likelihood": torch.optim.Adam(writing, lr=stage.lr, **adam)}
-        evaluator = torch.optim.Adam(judging, lr=self.settings.evaluator_lr, **adam)
+            return {"likelihood": self.adam(writing, stage.lr)}
+        evaluator = self.adam(judging, self.settings.evaluator_lr)
         if stage.name == "evaluator":
             return {"evaluator": evaluator}
-        return {"generator": torch.optim.Adam(writing, lr=stage.lr, **adam), "evaluator": evaluator}
+        return {"generator": self.adam(writing, stage.lr), "evaluator": evaluator}
+
+    def begin(self, stage: base.Stage) -> None:
+        """Note whether the generator is trained in the stage."""
+        self._is_trained = stage.name != "evaluator"
 
     def loss(self, batch: Batch, progress: float, turn: str) -> dict[str, Tensor]:
         if turn == "likelihood":
@@ -135,8 +143,7 @@ class Model(captioner.Captioner):
         image, tokens = batch.inputs["image"], batch.inputs["text"]
         true = Tokens(tokens.ids[:, 1:], tokens.lengths - 1)
         rows = objectives.mismatched(image, batch.groups, 1, "random")[:, 0]
-        with torch.no_grad():
-            generated = _tokens(self.sample(self.noisy(batch)).ids)
+        generated = self._generated(self.noisy(batch))
         other = batch.groups[rows] != batch.groups  # all rows may be of one image
         person, machine, wrong = (
             self.evaluator(image, captions)
@@ -146,10 +153,19 @@ class Model(captioner.Captioner):
         scores = {"score_person": person, "score_machine": machine, "score_wrong": wrong}
         return {"loss": losses.mean(), **{name: torch.sigmoid(x).detach().mean() for name, x in scores.items()}}
 
+    @torch.no_grad()
+    def _generated(self, batch: Batch) -> Tokens:
+        """A caption of each image, drawn without dropout where the generator is not trained."""
+        was_training = self.training
+        self.train(was_training and self._is_trained)
+        ids = self.sample(batch, unknown=True).ids
+        self.train(was_training)
+        return _tokens(ids)
+
     def rewarded(self, batch: Batch) -> dict[str, Tensor]:
         """The generator's loss by policy gradient: -Σ_t reward_t log p(w_t), the mean over captions."""
         noisy = self.noisy(batch)
-        sample = self.sample(noisy)
+        sample = self.sample(noisy, unknown=True)
         rewards = self.rewards(noisy, sample.ids)
         reached = rewards.gather(1, sample.counts[:, None] - 1).mean()
         return {"loss": -(rewards * sample.logs).sum() / len(rewards), "reward": reached}
@@ -184,7 +200,7 @@ class Model(captioner.Captioner):
 
 def _completed(model: Model, state: State, last: Tensor, most: int) -> Tensor:
     """(N, L) words that are drawn at random behind captions that end with `last` (N,), of at most `most` words."""
-    return decoding.sample(model.next_word, state, len(last), most, last.device, first=last).ids
+    return decoding.sample(model.next_word, state, len(last), most, last.device, first=last, unknown=True).ids
 
 
 def _tokens(ids: Tensor) -> Tokens:

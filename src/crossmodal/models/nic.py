@@ -1,10 +1,11 @@
 """NIC, or Show and Tell (Vinyals et al., 2015): a network that reads the image as its first word and says the caption.
 
 Eq. 10 to 12 of the paper, which trains with stochastic gradient descent and generates with a beam of 20; the defaults
-here are those of public programs that reproduce it (Adam, beam of 5). Features pass batch normalisation first, as one
-of these programs offers (`use_bn`): it makes the image as large as a word vector, whatever the length of its features,
-and takes away what all images share, which would otherwise soon drown what they differ in. The chapter (eq. 9.11) sums
-from t = 0 although its w_0 is the start mark, which is read and not said, and it calls greedy decoding "sampling".
+here are those of public programs that reproduce it (Adam, beam of 5). Features pass batch normalisation first, which
+one of them offers for other captioners (`use_bn`): it makes the image as large as a word vector, whatever the length of
+its features, and takes away what all images share, which would otherwise soon drown what they differ in. The chapter
+(eq. 9.11) sums from t = 0 although its w_0 is the start mark, which is read and not said, and it calls greedy decoding
+"sampling".
 """
 
 from __future__ import annotations
@@ -59,8 +60,10 @@ class Model(captioner.Captioner):
         out, (h, c) = self.network(last[:, None], before)
         return out[:, 0], {"h": h[0], "c": c[0]}
 
-    def spoken(self, batch: Batch, tokens: Tokens) -> Spoken:
-        """All words at once, after the image: the same as one after another."""
+    def spoken(self, batch: Batch, tokens: Tokens, drawn: float = 0.0) -> Spoken:
+        """All words at once, after the image: the same as one after another, unless some are drawn."""
+        if drawn:
+            return super().spoken(batch, tokens, drawn)
         image = self._image(batch)[:, None]
         image = image.repeat_interleave(len(tokens.ids) // len(image), 0)
         read = torch.cat([image, self.read(tokens.ids[:, :-1])], 1)

@@ -7,7 +7,7 @@ that the network also reads its output of the last step, which is the last word.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -27,7 +27,12 @@ class Settings(captioner.Settings):
 
     attention_dim: int = Field(512, ge=1, description="units of the attention")
     attends: bool = Field(True, description="whether it attends; otherwise all regions have the same weight")
-    stochastic: float = Field(1.0, ge=0, description="λ: weight of the penalty Σ_i (1 - Σ_t α_ti)²")
+    stochastic: float = Field(1.0, ge=0, description="λ: weight of the penalty on 1 - Σ_t α_ti of regions i")
+    penalty: Literal["sum", "mean"] = Field(
+        "sum",
+        description="the penalty of a caption: the sum over regions of (1 - Σ_t α_ti)² beside the sum over its words, "
+        "as in the paper, or the mean over regions beside the mean over words, as in the reproduction",
+    )
     batch_size: int = Field(32, ge=2, description="number of pairs per batch")
     clip: float = Field(5.0, ge=0, description="largest size of each element of the gradient; 0 leaves it as it is")
 
@@ -70,9 +75,9 @@ class Model(captioner.Attentive):
         """L_o of eq. 7, behind tanh and dropout as in the authors' program."""
         return self.word(self.dropout(torch.tanh(out)))
 
-    def likelihood(self, batch: Batch) -> dict[str, Tensor]:
+    def likelihood(self, batch: Batch, drawn: float = 0.0) -> dict[str, Tensor]:
         """The negative log-likelihood of the words with the penalty of section 4.2.1, per word."""
-        spoken = self.spoken(batch, batch.inputs["text"])
+        spoken = self.spoken(batch, batch.inputs["text"], drawn)
         loss = F.cross_entropy(self.logits_of(spoken.out), spoken.word)
         if not (self.settings.attends and self.settings.stochastic):
             return {"loss": loss}
@@ -80,5 +85,8 @@ class Model(captioner.Attentive):
         total = spoken.attention.new_zeros(count, spoken.attention.shape[1])
         total = total.index_add(0, spoken.caption, spoken.attention)
         missing = (1 - total).square() * self.look.valid(batch.inputs["image"])
-        penalty = missing.sum() / len(spoken.word)
+        if self.settings.penalty == "sum":
+            penalty = missing.sum() / len(spoken.word)
+        else:
+            penalty = (missing.sum(1) / self.look.valid(batch.inputs["image"]).sum(1)).mean()
         return {"loss": loss + self.settings.stochastic * penalty, "penalty": penalty}

@@ -23,10 +23,17 @@ from crossmodal.models.parts.region_attention import RegionAttention
 
 
 class Settings(captioner.Settings):
-    """Widths of the paper; the training of the public reproduction, whose self-critical run has `lr` 5e-5."""
+    """Widths of the paper, and its scheduled sampling; the training of the public reproduction.
+
+    The self-critical run of that has a constant `lr` of 5e-5, and batches of ten images with five captions drawn of
+    each, where a batch here has as many pairs as it says and `samples` captions are drawn for each.
+    """
 
     attention_dim: int = Field(512, ge=1, description="units of the attention")
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate before the first step")
+    scheduled_every: int = Field(
+        5, ge=0, description="epochs after which 5 % more of the words are drawn; 0: never (as in other captioners)"
+    )
 
 
 class Model(captioner.Attentive):

@@ -22,10 +22,15 @@ from crossmodal.models.parts.region_attention import RegionAttention
 
 
 class Settings(captioner.Settings):
-    """Widths as published; the training is that of public programs (Adam), where the paper has SGD on many GPUs."""
+    """Widths as published; the training is that of public programs (Adam and dropout, where the paper has SGD on many
+    GPUs and none).
+
+    The authors' program also forbids captions to repeat words (but for 19 that are listed), leaves unknown words out of
+    the loss, and its self-critical training compares the captions of a beam with their mean.
+    """
 
     word_dim: int = Field(1000, ge=1, description="dimensions of a word vector")
-    dim: int = Field(512, ge=1, description="units of each of the two recurrent networks")
+    dim: int = Field(1000, ge=1, description="units of each of the two recurrent networks")
     attention_dim: int = Field(512, ge=1, description="units of the attention")
     projected: int = Field(
         0,

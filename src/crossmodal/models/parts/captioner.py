@@ -6,7 +6,7 @@ A captioner defines `first_state` and `advance`, and the layers `words`, `dropou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +27,11 @@ Objective = Literal["likelihood", "self-critical", "contrastive"]
 
 
 class Settings(Schedule):
-    """Settings of captioners; those of the training are the ones that public programs share."""
+    """Settings of captioners; those of the training are a mixture of what public programs have.
+
+    The beam of the programs has 5 (ruotianluo, sgrvinod) or 3 captions (those of adaptive attention and of 2-D states);
+    here it is 5 for all, so that captioners differ by what they have learned.
+    """
 
     word_dim: int = Field(512, ge=1, description="dimensions of a word vector")
     dim: int = Field(512, ge=1, description="units of the recurrent network")
@@ -44,6 +48,7 @@ class Settings(Schedule):
     )
     longest: int = Field(20, ge=1, le=500, description="largest number of words of a caption that is generated")
     lr: float = Field(4e-4, gt=0, description="Adam's learning rate before the first step")
+    first_moment: float = Field(0.9, ge=0, lt=1, description="Adam's β₁")
     lr_drop: int = Field(3, ge=1, description="epochs after which the learning rate is multiplied by lr_factor")
     lr_factor: float = Field(0.8, gt=0, le=1)
     clip: float = Field(0.1, ge=0, description="largest size of each element of the gradient; 0 leaves it as it is")
@@ -53,7 +58,16 @@ class Settings(Schedule):
         description="likelihood of the true words; self-critical (Rennie et al., 2017) or contrastive (Dai and Lin, "
         "2017) training, both of which continue a run that the experiment names as `after`",
     )
-    samples: int = Field(5, ge=1, description="captions that are drawn per image for self-critical training")
+    scheduled_every: int = Field(
+        0,
+        ge=0,
+        description="epochs after which 5 % more of the words that are read in training by likelihood are drawn from "
+        "what the network itself would say (scheduled sampling, Bengio et al., 2015); 0: always the true words",
+    )
+    scheduled_most: float = Field(0.25, ge=0, le=1, description="largest share of words that are drawn so")
+    samples: int = Field(
+        5, ge=1, description="captions that are drawn for the image of each pair of a batch for self-critical training"
+    )
     baseline: Literal["greedy", "samples"] = Field(
         "greedy",
         description="what the rewards of drawn captions are compared with: the reward of the caption that greedy "
@@ -61,6 +75,12 @@ class Settings(Schedule):
         "varies less where drawn captions are far below (Luo, 2020)",
     )
     mismatched: int = Field(5, ge=1, description="captions of other images per image for contrastive training")
+    odds: float = Field(
+        1.0,
+        gt=0,
+        description="ν of contrastive training: how many mismatched captions stand against a true one, which is the "
+        "weight of the mean over the mismatched ones; 1 as in the authors' program",
+    )
     mismatches: Literal["similar", "random"] = Field(
         "similar", description="of which other images of the batch these captions are"
     )
@@ -113,18 +133,28 @@ class Captioner(base.Model):
 
     # -- training -----------------------------------------------------------------------------------------------------
 
+    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
+        """Adam of all parameters."""
+        return {"model": self.adam(self.parameters(), stage.lr)}
+
+    def adam(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Adam with the first moment and the weight decay of the settings."""
+        betas = (self.settings.first_moment, 0.999)
+        return torch.optim.Adam(parameters, lr=lr, betas=betas, weight_decay=self.settings.weight_decay)
+
     def next_word(self, last: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor | Mapping[str, Tensor]]]:
         """The (N, V) logits of the words that follow the (N,) last ones, and the next state."""
         out, state = self.advance(self.read(last), state)
         return self.logits_of(out), state
 
-    def spoken(self, batch: Batch, tokens: Tokens) -> Spoken:
+    def spoken(self, batch: Batch, tokens: Tokens, drawn: float = 0.0) -> Spoken:
         """The outputs at all words of captions from the second id on, given the true words before each of them.
 
         Parameters
         ----------
         tokens : captions between their start and end marks; of several captions per image, those of one image follow
             each other.
+        drawn : the probability that a word is read which the network would say in the place of the true one.
         """
         state = self.first_state(batch)
         lengths = (tokens.lengths - 1).tolist()
@@ -144,7 +174,10 @@ class Captioner(base.Model):
             size = count if per_image else size
             if not per_image and size < _rows(state):
                 state = _first(state, slice(size))
-            out, state = self.advance(read[:size, place], state)
+            last = read[:size, place]
+            if drawn and place:
+                last = self._partly_drawn(last, outs[-1][:size], drawn)
+            out, state = self.advance(last, state)
             outs.append(out)
             attention.append(state.get("attention"))
         caption = torch.cat(rows)
@@ -156,6 +189,16 @@ class Captioner(base.Model):
             caption, place, out = caption[valid], place[valid], out[valid]
             weights = None if weights is None else weights[valid]
         return Spoken(out, caption, place, tokens.ids[caption, place + 1], weights)
+
+    @torch.no_grad()
+    def _said(self, out: Tensor) -> Tensor:
+        """(N,) words that are drawn by the (N, d) outputs that choose them."""
+        return torch.multinomial(torch.softmax(self.logits_of(out), 1), 1)[:, 0]
+
+    def _partly_drawn(self, last: Tensor, out: Tensor, share: float) -> Tensor:
+        """The (N, ...) words that are read next, each of which is drawn from the network with a probability `share`."""
+        own = (torch.rand(len(out), device=out.device) < share).nonzero()[:, 0]
+        return last.index_put((own,), self.read(self._said(out[own]))) if len(own) else last
 
     def logits(self, batch: Batch, tokens: Tokens) -> Tensor:
         """(B, L - 1, V) logits of each word of the captions from the second on; 0 for padding."""
@@ -173,7 +216,7 @@ class Captioner(base.Model):
         """
         objective = self.settings.objective
         if objective == "likelihood":
-            return self.likelihood(batch)
+            return self.likelihood(batch, self._share_drawn(progress))
         if not self._continues:
             raise UserError(
                 f"objective: {objective!r} continues a captioner that is trained by likelihood; name that experiment "
@@ -181,9 +224,20 @@ class Captioner(base.Model):
             )
         return self.self_critical(batch) if objective == "self-critical" else self.contrastive(batch)
 
-    def likelihood(self, batch: Batch) -> dict[str, Tensor]:
-        """The mean negative log-likelihood of the words of the captions, their end marks included."""
-        spoken = self.spoken(batch, batch.inputs["text"])
+    def _share_drawn(self, progress: float) -> float:
+        """The share of words that are drawn in the epoch of a stage of which the fraction `progress` is done."""
+        s = self.settings
+        steps = int(progress * s.epochs) // s.scheduled_every if s.scheduled_every else 0
+        return min(0.05 * steps, s.scheduled_most)
+
+    def likelihood(self, batch: Batch, drawn: float = 0.0) -> dict[str, Tensor]:
+        """The mean negative log-likelihood of the words of the captions, their end marks included.
+
+        Parameters
+        ----------
+        drawn : see `spoken`.
+        """
+        spoken = self.spoken(batch, batch.inputs["text"], drawn)
         return {"loss": F.cross_entropy(self.logits_of(spoken.out), spoken.word)}
 
     def self_critical(self, batch: Batch) -> dict[str, Tensor]:
@@ -222,7 +276,7 @@ class Captioner(base.Model):
         with torch.no_grad():
             other = reference.log_likelihood(batch, several).view(rows.shape)
         valid = groups[rows] != groups[:, None]  # an image may have fewer than ν others in its batch
-        return objectives.contrastive(own, other, valid, self.settings.mismatched)
+        return objectives.contrastive(own, other, valid, self.settings.odds)
 
     def log_likelihood(self, batch: Batch, tokens: Tokens) -> Tensor:
         """(N,) log-probabilities of captions, given their images; see `spoken`."""
@@ -255,15 +309,22 @@ class Captioner(base.Model):
             return decoding.greedy(self.next_word, state, _rows(state), most, device)
         return decoding.beam(self.next_word, state, _rows(state), most, beam, device, self.settings.length_power)
 
-    def sample(self, batch: Batch, count: int = 1, generator: torch.Generator | None = None) -> decoding.Sample:
+    def sample(
+        self, batch: Batch, count: int = 1, generator: torch.Generator | None = None, unknown: bool = False
+    ) -> decoding.Sample:
         """`count` captions per image whose words are drawn by their probabilities; those of an image are consecutive.
 
         Gradients flow through their log-probabilities unless they are disabled.
+
+        Parameters
+        ----------
+        generator, unknown : see `decoding.sample`.
         """
         state = self.first_state(batch)
         size = _rows(state)
         state, device = decoding.repeated(state, size, count), next(self.parameters()).device
-        return decoding.sample(self.next_word, state, size * count, self.settings.longest, device, generator)
+        most = self.settings.longest
+        return decoding.sample(self.next_word, state, size * count, most, device, generator, unknown=unknown)
 
 
 class Attentive(Captioner):

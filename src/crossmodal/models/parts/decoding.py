@@ -24,16 +24,16 @@ Step = Callable[[Tensor, State], tuple[Tensor, State]]
 """Takes the (N,) last words and the state, and returns the (N, V) logits of the next words and the next state."""
 
 
-def _allowed(logits: Tensor) -> Tensor:
-    """The logits, -inf for words that may not be said."""
+def _allowed(logits: Tensor, unknown: bool = False) -> Tensor:
+    """The logits, -inf for words that may not be said, to which the unknown word belongs unless `unknown`."""
     logits = logits.clone()
-    logits[:, [PAD, UNKNOWN, START]] = -torch.inf
+    logits[:, [PAD, START] if unknown else [PAD, UNKNOWN, START]] = -torch.inf
     return logits
 
 
-def log_probabilities(logits: Tensor) -> Tensor:
+def log_probabilities(logits: Tensor, unknown: bool = False) -> Tensor:
     """Log-probabilities of the words that may be said; those of the others are -inf."""
-    return torch.log_softmax(_allowed(logits), 1)
+    return torch.log_softmax(_allowed(logits, unknown), 1)
 
 
 def chosen(state: State, rows: Tensor) -> dict[str, Tensor | Mapping[str, Tensor]]:
@@ -106,6 +106,7 @@ def sample(
     device: torch.device,
     generator: torch.Generator | None = None,
     first: Tensor | None = None,
+    unknown: bool = False,
 ) -> Sample:
     """Draw each word by its probability.
 
@@ -115,13 +116,14 @@ def sample(
     most : the largest number of words, the end mark included.
     generator : the source of the random numbers; None for torch's own, which training seeds for each epoch.
     first : the (N,) words behind which the captions are drawn; None for the start mark.
+    unknown : whether the unknown word may be drawn, as it is read in captions of people.
     """
     last = torch.full((count,), START, device=device) if first is None else first
     ended = torch.zeros(count, dtype=torch.bool, device=device)
     ids, logs = [], []
     for _ in range(most):
         logits, state = step(last, state)
-        log = log_probabilities(logits)
+        log = log_probabilities(logits, unknown)
         last = torch.multinomial(log.detach().exp(), 1, generator=generator)
         logs.append(log.gather(1, last)[:, 0].masked_fill(ended, 0.0))
         last = last[:, 0].masked_fill(ended, PAD)

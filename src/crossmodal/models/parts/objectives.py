@@ -68,20 +68,21 @@ def mismatched(looks: Tensor, groups: Tensor, count: int, kind: Literal["similar
     return closeness.topk(min(count, len(groups)), 1).indices
 
 
-def contrastive(own: Tensor, reference: Tensor, valid: Tensor, ratio: int) -> dict[str, Tensor]:
+def contrastive(own: Tensor, reference: Tensor, valid: Tensor, odds: float) -> dict[str, Tensor]:
     """Contrastive learning of captions (Dai and Lin, 2017), minimised.
 
     h = σ(log p_m - log p_n - log ν) is the probability that a caption belongs to its image, by the model's p_m and the
-    reference's p_n. The loss is the mean over images of -log h of the true caption and of the -log(1 - h) of the ν
-    mismatched ones. (The authors' released program leaves out log ν and divides the second sum by ν.)
+    reference's p_n, where ν mismatched captions stand against a true one. The loss is the mean over images of -log h of
+    the true caption and of ν times the mean of -log(1 - h) over its K mismatched ones: with ν = K their sum, with
+    ν = 1 the loss of the authors' program.
 
     Parameters
     ----------
-    own, reference : (B, 1 + ν) log-probabilities of captions under both models; the first of each row is the true one.
-    valid : (B, 1 + ν) whether a caption is of another image than the row's.
-    ratio : ν.
+    own, reference : (B, 1 + K) log-probabilities of captions under both models; the first of each row is the true one.
+    valid : (B, 1 + K) whether a caption is of another image than the row's; others count as 0 in the mean.
+    odds : ν.
     """
-    margin = own - reference - math.log(ratio)  # (B, 1 + ν)
+    margin = own - reference - math.log(odds)  # (B, 1 + K)
     true, false = -F.logsigmoid(margin[:, 0]), -F.logsigmoid(-margin[:, 1:])
-    loss = true.mean() + (false * valid[:, 1:]).sum() / len(own)
+    loss = true.mean() + odds * (false * valid[:, 1:]).mean(1).mean()
     return {"loss": loss, "true": true.detach().mean(), "likelihood": -own[:, 0].detach().mean()}
