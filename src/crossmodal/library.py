@@ -248,6 +248,12 @@ class Run:
 
         Raises
         ------
-        UserError : a run that generates no captions, a beam below 1, or a file that is no picture.
+        UserError : a run that generates no captions, a beam below 1, a file that is no picture, or arguments of other
+            types.
         """
+        for picture in pictures:
+            if not isinstance(picture, str | PathLike):
+                raise UserError(f"describe: expected the paths of pictures one by one, found {type(picture).__name__}")
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise UserError(f"describe: items: expected a list of ids, found {items!r}")
         return description.describe(self._opened, [*map(str, pictures)], items, beam).pictures

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -190,6 +192,74 @@ def test_python_describes_too(runs, monkeypatch):
         run.describe(items=["i50"])[0].caption
         == description.describe(opened(runs, "nic"), items=["i50"]).pictures[0].caption
     )
+
+
+@pytest.mark.parametrize(
+    ("pictures", "given", "message"),
+    [
+        ((["red.jpg", "red.jpg"],), {}, "expected the paths of pictures one by one, found list"),
+        ((None,), {}, "expected the paths of pictures one by one, found NoneType"),
+        ((), {"items": "i50"}, "items: expected a list of ids, found 'i50'"),
+        ((), {"items": None}, "items: expected a list of ids, found None"),
+        ((), {"items": ["i50"], "beam": "5"}, "beam '5': expected a whole number from 1 to 100"),
+        ((), {"items": ["i50"], "beam": 2.0}, r"beam 2\.0: expected a whole number"),
+        ((), {"items": ["i50"], "beam": True}, "beam True: expected a whole number"),
+        ((".",), {}, r"image \.: is a folder; name the files in it"),
+        (("",), {}, "image '': is a folder"),
+        (("x" * 5000,), {}, "File name too long; name a file that is there"),
+    ],
+)
+def test_arguments_of_other_types(runs, monkeypatch, pictures, given, message):
+    monkeypatch.chdir(runs[2])
+    run = library.Run(library.opened(experiments.load(Path("params.yaml")), runs[0]["nic"]))
+    with pytest.raises(UserError, match=message):
+        run.describe(*pictures, **given)
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("", "is a folder; name a file"),
+        ("red.jpg", "is the file that is asked about; name another one"),
+        ("red.jpg/page.html", "red.jpg is a file; name a file in a folder"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_told_first(runs, monkeypatch, page, message):
+    """Before anything is described, and what is there stays as it is."""
+    folders, _, work = runs
+    monkeypatch.chdir(work)
+    before = (work / "red.jpg").read_bytes()
+    command = ["--params", "params.yaml", "describe", str(folders["nic"]), "red.jpg", "--html", page]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code != 0
+    assert result.stdout == ""
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
+    assert (work / "red.jpg").read_bytes() == before
+
+
+def test_a_vocabulary_of_other_words(runs, tmp_path):
+    """As many words, but others, would be said in the place of those that were learned."""
+    shutil.copytree(runs[0]["nic"], tmp_path / "nic")
+    path = tmp_path / "nic" / "vocabulary.json"
+    kept = json.loads(path.read_text())
+    kept["words"][4], kept["words"][5] = kept["words"][5], kept["words"][4]
+    path.write_text(json.dumps(kept))
+    with pytest.raises(UserError, match=r"vocabulary.json: is corrupted \(its SHA-256 is not the manifest's\)"):
+        description.describe(OpenedRun(tmp_path / "nic", runs[1], None), items=["i50"])
+    path.unlink()
+    with pytest.raises(UserError, match=r"vocabulary.json: not found; train the run first"):
+        description.describe(OpenedRun(tmp_path / "nic", runs[1], None), items=["i50"])
+
+
+def test_a_run_that_says_nothing_is_told(runs, monkeypatch, caplog):
+    from crossmodal.tasks.captions import references
+
+    monkeypatch.chdir(runs[2])
+    monkeypatch.setattr(references, "said", lambda *_, **__: [SimpleNamespace(words=[], attention=None)])
+    result = description.describe(opened(runs, "nic"), items=["i50"])
+    assert result.pictures[0].caption == ""
+    assert "toy/full/nic/seed0: says no word of 1 of 1 pictures; train it longer" in caplog.text
 
 
 def test_regions_are_lit_by_their_weight():

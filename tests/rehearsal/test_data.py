@@ -8,7 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crossmodal.core.files import read_json, write_json
+from crossmodal.datasets import karpathy
+from crossmodal.features.region_annotations import annotations
 from crossmodal.rehearsal import data
+from crossmodal.rehearsal.layouts import LAYOUTS
 
 ROWS = 10_000
 
@@ -44,3 +48,19 @@ def test_the_time_per_item_is_that_of_a_batch(clock, monkeypatch, tmp_path):
     assert missing == []
     assert clock.batches == [2, 2, 16]
     assert taken["seconds_per_item"] == pytest.approx((0.1 + 16 * 0.002) / 16)
+
+
+def test_annotated_regions_of_prepared_data_are_there_too(tmp_path):
+    """The test of captioners reads them for the objects of an image, whatever features a run reads."""
+    real = tmp_path / "data" / "small"
+    karpathy.make(
+        karpathy.Settings(**LAYOUTS["karpathy"](tmp_path / "raw", {}, images=30, held=5)), real, title="Small"
+    )
+    write_json(real / "raw" / "regions.json", {"1.jpg": [{"box": [0, 0, 5, 5], "class": "mug"}]})
+    regions = {"file": "raw/regions.json", "exact": False, "synonyms": {}}
+    write_json(real / "items.json", read_json(real / "items.json") | {"regions": regions})
+    small = SimpleNamespace(arrays=None, relevance="group", size=None, stages=[])
+    params = SimpleNamespace(datasets={"small": small}, paths=SimpleNamespace(data=str(tmp_path / "data")))
+    params.splits = SimpleNamespace(seed=0)
+    data.prepare(SimpleNamespace(params=params), "small", [], ["full"], tmp_path / "rehearsal")
+    assert annotations.read(tmp_path / "rehearsal/data/small", None).names("1.jpg") == ["mug"]

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,6 +118,22 @@ def run_of(plan: Plan, name: str) -> tuple[Job, Path]:
     from crossmodal.experiments.named import run_at
 
     return run_at(plan, name)
+
+
+def check_page(page: Path, files: Iterable[str]) -> None:
+    """Check before any work that a page can be written, and replaces none of the files that it is about.
+
+    Raises
+    ------
+    UserError : it is a folder, lies below a file, or is one of the files.
+    """
+    if page.is_dir():
+        raise UserError(f"--html {page}: is a folder; name a file, such as {page / 'page.html'}")
+    above = next(folder for folder in page.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"--html {page}: {above} is a file; name a file in a folder")
+    if page.exists() and any(Path(file).exists() and page.samefile(file) for file in files):
+        raise UserError(f"--html {page}: is the file that is asked about; name another one for the page")
 
 
 def is_quick(plan: Plan, quick: bool | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from crossmodal.cli.base import RunName, app, read_params, read_plan
+from crossmodal.cli.base import RunName, app, check_page, read_params, read_plan
 from crossmodal.core.errors import UserError
 
 features_app = typer.Typer(
@@ -147,6 +147,8 @@ def search(
     from crossmodal.reporting.page import search_results
 
     query = step.query_of(text, item, image=image, audio=audio, video=video, mesh=mesh)
+    if html is not None:
+        check_page(html, [str(file) for file in (image, audio, video, mesh) if file])
     opened = library.opened(read_params(), run)
     if html is not None and (folder is None or item is not None):  # else no file of the data set is shown
         step.check_root(opened.data)
@@ -181,8 +183,10 @@ def describe(
     from crossmodal.reporting.page import descriptions
 
     opened = library.opened(read_params(), run)
-    if html is not None and item:
-        check_root(opened.data)
+    if html is not None:
+        check_page(html, pictures or [])
+        if item:
+            check_root(opened.data)
     result = step.describe(opened, pictures or [], item or [], beam)
     descriptions.show(result, as_json=as_json)
     if html is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from crossmodal.inference.search import rows_of
 
 if TYPE_CHECKING:
     from crossmodal.models.base import Batch
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,16 @@ def describe(
     for item, (_, source) in zip(items, sources, strict=True):
         inputs, columns = encoding.item_opened(trained, run.data, "image", item)
         described += _captions(run, inputs, beam, [(source, item)], columns.get("boxes"))
+    if silent := sum(not one.words for one in described):
+        log.warning("%s: says no word of %d of %d pictures; train it longer", run.job.key, silent, len(described))
     return Descriptions(run.job.key, beam, described)
 
 
 def _check_beam(beam: int) -> None:
     from crossmodal.models.parts.decoding import LARGEST_BEAM
 
+    if not isinstance(beam, int) or isinstance(beam, bool):
+        raise UserError(f"beam {beam!r}: expected a whole number from 1 to {LARGEST_BEAM}")
     if not 1 <= beam <= LARGEST_BEAM:
         raise UserError(f"beam {beam}: expected 1, which takes the likeliest word each time, to {LARGEST_BEAM}")
 

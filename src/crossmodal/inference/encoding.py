@@ -153,6 +153,16 @@ def input_of_features(
     return asked.form.of_features(asked, array, columns)
 
 
+def _check_file(modality: str, source: str) -> None:
+    try:
+        if Path(source).is_file():
+            return
+        found = "is a folder; name the files in it" if Path(source).is_dir() else "no such file; name one that is there"
+    except OSError as error:  # such as a name that is too long
+        found = f"{error.strerror}; name a file that is there"
+    raise UserError(f"{modality} {source[:200] or repr(source)}: {found}")
+
+
 def _features(
     run: TrainedRun, data: Path, modality: str, sources: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
@@ -160,8 +170,7 @@ def _features(
     extractor, settings, manifest = extraction_of(run, data, modality, sources[0])
     if modality != "text":
         for source in sources:
-            if not Path(source).is_file():
-                raise UserError(f"{modality} {source}: no such file; name one that is there")
+            _check_file(modality, source)
     given = given_of(data, modality)
     try:
         return extraction.features_of(extractor, settings, given, [*sources], manifest)

@@ -19,7 +19,7 @@ from crossmodal.experiments import Job, job_in, validated
 from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.manifest import read_manifest, sizes_of
-from crossmodal.runs.weights import checked_weights, take_weights, within
+from crossmodal.runs.weights import checked_vocabulary, checked_weights, take_weights, within
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,4 @@ def open_run(folder: Path) -> TrainedRun:
     with within(weights):
         model = module.Model(settings, base.context_of(sizes.model_dump()))
     take_weights(model, weights)
-    return TrainedRun(job, model.eval(), Vocabulary.load(folder / "vocabulary.json"), read_manifest(folder).data)
+    return TrainedRun(job, model.eval(), checked_vocabulary(folder), read_manifest(folder).data)

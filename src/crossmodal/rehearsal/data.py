@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from crossmodal.core import registry
 from crossmodal.core.errors import UserError
-from crossmodal.core.files import write_parquet
+from crossmodal.core.files import read_record, write_parquet
 from crossmodal.corpus import splits
 from crossmodal.datasets import items
 from crossmodal.experiments import Plan, validated
@@ -99,6 +99,7 @@ def prepare(
         for name in ("items.parquet", "items.json", "classes.parquet"):
             if (real / name).exists():
                 shutil.copyfile(real / name, folder / name)
+        _link_regions(real, folder)
     else:
         prepared = _read(plan, dataset, place, missing)
         frame = items.read(folder)
@@ -247,6 +248,14 @@ def _stand_in(target: Path, ids: pd.Series, trial: Tried) -> None:
     for name, column in trial.further.items():
         index[name] = [column[k] for k in which]
     storage.save(target, index, {"rehearsal": "two items represent all"})
+
+
+def _link_regions(real: Path, folder: Path) -> None:
+    """Give the annotations of regions, which tests of captions read, their place in the folder too."""
+    named = (read_record(folder / "items.json").get("regions") or {}).get("file")
+    if isinstance(named, str) and not Path(named).is_absolute() and (real / named).is_file():
+        (folder / named).parent.mkdir(parents=True, exist_ok=True)
+        _link(real / named, folder / named)
 
 
 def _link(have: Path, want: Path) -> None:

@@ -34,6 +34,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     weights_sha256: str | None = None
+    vocabulary_sha256: str | None = None
+    """None for a run of an earlier version."""
     data: dict[str, str] = {}
     """`items`, `split`, `MODALITY.EXTRACTOR` and others to the SHA-256 of what the run was trained with."""
     context: Sizes | None = None

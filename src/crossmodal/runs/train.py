@@ -143,6 +143,7 @@ def train_job(
         "pairs": corpus.n_pairs,
         "words": len(corpus.vocabulary),
         "weights_sha256": sha256_file(folder / "model.safetensors"),
+        "vocabulary_sha256": sha256_file(folder / "vocabulary.json"),
         "versions": versions,
         "commit": commit(),
         "hardware": hardware(),

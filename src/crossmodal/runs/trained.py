@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from crossmodal.corpus.corpus import Corpus
 from crossmodal.experiments import Job
-from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.build import built
-from crossmodal.runs.weights import checked_weights, take_weights
+from crossmodal.runs.weights import checked_vocabulary, checked_weights, take_weights
 
 if TYPE_CHECKING:
     from crossmodal.training.loop import Limit
@@ -30,6 +29,6 @@ def trained(job: Job, folder: Path, data: Path, limit: Limit | None = None) -> t
     UserError : a run that is not trained, weights that differ from its manifest or do not fit, or unreadable data.
     """
     weights = checked_weights(folder)
-    model, corpus = built(job, data, Vocabulary.load(folder / "vocabulary.json"), limit)
+    model, corpus = built(job, data, checked_vocabulary(folder), limit)
     take_weights(model, weights)
     return model, corpus

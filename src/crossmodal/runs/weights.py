@@ -1,4 +1,4 @@
-"""Finds, checks and loads the weights of a trained run."""
+"""Finds, checks and loads the weights and the vocabulary of a trained run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from crossmodal.core import packed
-from crossmodal.core.errors import UserError, first_line
+from crossmodal.core.errors import UserError
 from crossmodal.core.files import sha256_file
 from crossmodal.experiments import made_by_training
+from crossmodal.language.tokens import Vocabulary
 from crossmodal.models import base
 from crossmodal.runs.manifest import read_manifest
 
@@ -38,6 +39,20 @@ def checked_weights(folder: Path) -> Path:
     return weights
 
 
+def checked_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary of a trained run, whose SHA-256 is checked against the manifest, unless that lacks it.
+
+    Raises
+    ------
+    UserError : a run that is not trained, a file with another hash, or one that is no vocabulary.
+    """
+    path = made_by_training(folder / "vocabulary.json")
+    known = read_manifest(folder).vocabulary_sha256
+    if known is not None and sha256_file(path) != known:
+        raise UserError(f"{path}: is corrupted (its SHA-256 is not the manifest's); fetch or train the run again")
+    return Vocabulary.load(path)
+
+
 def take_weights(model: base.Model, weights: Path) -> None:
     """Load a file of weights into their model.
 
@@ -51,7 +66,8 @@ def take_weights(model: base.Model, weights: Path) -> None:
     try:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{weights}: does not fit: {first_line(error)}; train it again") from None
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{weights}: does not fit: {said[:300]}; train it again") from None
 
 
 @contextmanager

@@ -38,3 +38,22 @@ def test_the_captions_of_a_run_against_its_references(prepared, tmp_path, monkey
         java_scores.measure(tmp_path, job, prepared, ["meteor", "recall@5"])
     with pytest.raises(UserError, match="is evaluated on instance_retrieval, and says no captions"):
         java_scores.measure(tmp_path, Job(model="vsepp", **facts), prepared, ["meteor"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"query_id": ["i48", "zzz"]}, r"examples.parquet: query_id 'zzz' is no test image with captions; evaluate"),
+        ({"query_id": [0, 1]}, "query_id 0 is no test image"),
+        ({"caption": ["worda", None]}, "caption: expected text, found None; evaluate the run again"),
+        ({"protocol": [None, "all"]}, "protocol: expected text, found None"),
+        ({"protocol": [], "aspect": [], "query_id": [], "caption": []}, "holds no caption; evaluate the run again"),
+    ],
+)
+def test_kept_captions_that_do_not_fit_the_data(prepared, tmp_path, changed, message):
+    job = Job(model="nic", dataset="toy", split="full", seed=0, inputs={}, settings={})
+    table = {"protocol": ["all"] * 2, "aspect": ["image-to-caption"] * 2, "query_id": ["i48", "i59"]}
+    frame = pd.DataFrame(table | {"caption": ["worda", "wordb"]} | changed)
+    write_parquet(tmp_path / "captioning" / "examples.parquet", frame)
+    with pytest.raises(UserError, match=message):
+        java_scores.measure(tmp_path, job, prepared, ["meteor"])

@@ -76,7 +76,8 @@ def measure(folder: Path, job: Job, data: Path, metrics: Iterable[str]) -> list[
     odd = [metric for metric, cut in cuts.items() if cut is None]
     if odd:
         raise UserError(
-            f"metric {odd[0]!r}: expected recall@K, map@K, ndcg@K or pair_recall@K with a whole number K from 1"
+            f"metric {odd[0]!r}: expected recall@K, map@K, ndcg@K or pair_recall@K with a whole number K from 1, or "
+            "meteor or spice of captions; what the test has measured is in the task's metrics.json"
         )
     if not job.ranked:
         raise UserError(f"{job.key}: is evaluated on {', '.join(job.tasks)}, which ranks nothing; choose another run")
