@@ -67,7 +67,12 @@ def run_at(plan: Plan, name: str | Path) -> tuple[Job, Path]:
 
 
 def place_of(results: Path, name: str | Path) -> tuple[str | None, Path]:
-    """The key and the folder of a run that is named by either; no key for a folder that lies outside of `results`."""
+    """The key and the folder of a run that is named by either; no key for a folder that lies outside of `results`.
+
+    Raises
+    ------
+    UserError : a folder that lies outside and holds no trained run.
+    """
     runs, folder = results / "runs", Path(name)
     for place, root in ((folder.absolute(), runs.absolute()), (Path(os.path.realpath(folder)), runs.resolve())):
         if place.is_relative_to(root):
