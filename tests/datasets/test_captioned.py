@@ -213,6 +213,7 @@ def test_one_s_own_table_in_every_format(corpus, tmp_path):
         ),
         ("image,caption\n0.jpg,a\ngone.jpg,b\n2.jpg,c\n", r"1 of the 3 annotated images are not there: gone\.jpg"),
         ("image,caption\n0.jpg,a dog\n", "no image is of the partition"),
+        ("image,caption\n", r"mine\.csv: no image is annotated; expected its name and a caption of each image in"),
     ],
 )
 def test_faults_name_their_place(corpus, tmp_path, text, said):

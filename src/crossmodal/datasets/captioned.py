@@ -269,7 +269,9 @@ def frame_of(
         raise UserError(f"{images}: no such folder; set datasets.{dataset}.images in params.yaml to the image folder")
     on_disk, faults = Photographs(images), Faults()
     by_source: dict[str, Image] = {}
+    read = []
     for path, part, listed in entries:
+        read.append(path)
         for entry in listed:
             if paths.leaves(entry.name):
                 faults.add(path, "image name(s) leave the image folder (absolute, or with `..`)", _at(entry))
@@ -295,6 +297,9 @@ def frame_of(
                 faults.add(path, "image(s) have two labels", f"{_at(entry)}: {image.label!r} and {entry.label!r}")
             image.captions += captions
     faults.stop()
+    if not by_source:
+        files = ", ".join(map(str, read)) or f"params.yaml: datasets.{dataset}: annotations"
+        raise UserError(f"{files}: no image is annotated; expected its name and a caption of each image in {images}")
     facts = partitions.assign([*by_source.values()], settings, dataset, strata=strata)
     kept = [image for image in by_source.values() if image.partition is not None]
     missing = [image.name for image in kept if image.missing]
