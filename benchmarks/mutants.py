@@ -67,7 +67,7 @@ PACKAGES = {
     "registry": Package(
         ("src/crossmodal/core/registry.py", "src/crossmodal/core/fingerprints.py"),
         (
-            *("tests/core/test_registry.py", "tests/core/test_fingerprints.py"),
+            *("tests/core/test_registry.py", "tests/core/test_source_hashes.py", "tests/core/test_fingerprints.py"),
             *("tests/test_plan.py", "tests/features/test_entry_points.py"),
         ),
     ),
