@@ -103,7 +103,7 @@ def ranking(
     """
     few = corpus.sampled(plan.limit.items)
     linear, square = ratio(corpus, few, part, plan.share)
-    scored = any(tasks()[name].ranked for name in plan.job.tasks) and _scores(model, few, part, device)
+    scored = plan.job.ranked and _scores(model, few, part, device)
     if first - fixed > 2 * SLOW or not plan.measured:
         return min(first, fixed) + max(0.0, first - fixed) * (square if scored else linear)
     small = _seconds(make, model, few, plan, device)  # the first call was slower, by an excess that occurs once
