@@ -54,6 +54,7 @@ bench: setup     ## measure each step against its floor, into benchmarks/results
 	@$(BIN)/python benchmarks/device.py
 	@$(BIN)/python benchmarks/spaces.py
 	@$(BIN)/python benchmarks/attention.py
+	@$(BIN)/python benchmarks/recurrent.py
 	@$(BIN)/python benchmarks/graphs.py
 	@$(BIN)/python benchmarks/video.py
 	@$(BIN)/python benchmarks/store.py

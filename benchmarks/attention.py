@@ -2,18 +2,23 @@
 
 Two floors: the products that any form must make for its cosines and attended vectors, written out as SCAN's equations
 have them (d numbers for each word of each pair), and those that are left when only inner products of regions are used.
+Then the forward and backward pass of a batch's hinges, with hardest negatives and with all, against all pairs at once.
 `--small` shrinks the sizes tenfold, to see that it runs.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import torch
 from common import alternate, peak, save
 from torch import Tensor
 
 from crossmodal.models import base, scan
+from crossmodal.models.parts.attention import checkpointed_scores
+from crossmodal.models.parts.encoders import valid_mask
+from crossmodal.models.parts.losses import hinge_triplet
 
 ROUNDS = 5
 DIM, REGIONS = 1024, 36
@@ -49,6 +54,15 @@ def products(images: Tensor, sentences: Tensor, attention: str, *, literal: bool
         torch.bmm(padded, sentences @ sentences.transpose(1, 2))
 
 
+def learned(images: Tensor, sentences: Tensor, attention: str, *, hardest: bool, at_once: bool) -> None:
+    """A batch's loss and its gradients to regions and words."""
+    network = system(attention, DIM).networks[attention]
+    sides = images.requires_grad_(), sentences.requires_grad_()
+    masks = (valid_mask(side) for side in sides)
+    scores = network.attend(*sides, *masks) if at_once else checkpointed_scores(network.attend, *sides, *masks)
+    torch.autograd.grad(hinge_triplet(scores, 0.2, hardest=hardest, reduction="sum"), sides)
+
+
 def main() -> None:
     torch.set_num_threads(2)
     shrink = 10 if "--small" in sys.argv else 1
@@ -74,6 +88,19 @@ def main() -> None:
             print(
                 f"SCAN {attention}: {ratio:.2f} x the products of its equations, {over:.2f} x those of inner products"
             )
+    batch = drawn(128 // shrink, 128 // shrink, DIM)
+    for attention in ("text-to-image", "image-to-text"):
+        cases = {
+            f"{kind}, {way}": partial(learned, *batch, attention, hardest=kind == "hardest", at_once=way == "at once")
+            for kind in ("hardest", "all")
+            for way in ("at once", "checkpointed")
+        }
+        seconds = alternate(cases, ROUNDS)
+        found[attention]["training"] = {"seconds": seconds}
+        for kind in ("hardest", "all"):
+            times = seconds[f"{kind}, at once"] / seconds[f"{kind}, checkpointed"]
+            found[attention]["training"][kind] = times
+            print(f"SCAN {attention}, trained with {kind} negatives: all pairs at once take {times:.1f} times as long")
     count = 1000 // shrink
     found["peak_mib"] = {str(n): peak(__file__, n) for n in (count // 10, count)}
     told = ", ".join(f"{n} x {5 * int(n)}: {mib:.0f} MiB" for n, mib in found["peak_mib"].items())

@@ -127,6 +127,33 @@ def test_what_depends_on_sentences_alone_is_computed_once_for_all_images(pairs):
     torch.testing.assert_close(found, cross_attention_scores(regions, words, there, said, smooth=9.0))
 
 
+@pytest.mark.parametrize("few", [0, 1])  # blocks, or pairs alone
+def test_a_checkpoint_has_the_gradients_of_all_pairs(few, monkeypatch):
+    """Of a weighted sum of five scores, whose pairs share images and sentences, through a parameter too."""
+    monkeypatch.setattr(attention, "FEW", few)
+    monkeypatch.setattr(attention, "BUDGET", 8 * 200)
+    (regions, there), (words, said) = sets(COUNTS, 0), sets(LENGTHS, 1)
+    weights = torch.zeros(len(COUNTS), len(LENGTHS), dtype=torch.float64)
+    weights[[0, 0, 1, 2, 2], [1, 3, 1, 0, 2]] = torch.tensor([0.5, -2.0, 1.0, 3.0, -0.25], dtype=torch.float64)
+    factor = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    inputs = regions.requires_grad_(), words.requires_grad_()
+    seen = []
+
+    def score(images, sentences, image_mask, sentence_mask):
+        seen.append(len(images) * len(sentences))
+        return factor * cross_attention_scores(images, sentences, image_mask, sentence_mask, smooth=9.0)
+
+    whole = score(*inputs, there, said)
+    expected = torch.autograd.grad((whole * weights).sum(), (*inputs, factor))
+    scores = attention.checkpointed_scores(score, *inputs, there, said, [factor])
+    torch.testing.assert_close(scores, whole)
+    seen.clear()
+    found = torch.autograd.grad((scores * weights).sum(), (*inputs, factor))
+    for mine, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
+    assert seen == [1] if few else sum(seen) == weights.numel()  # one call maps over the pairs
+
+
 def small(**over):
     torch.manual_seed(0)
     return scan.Model(scan.Settings(dim=6, word_dim=4, **over), base.Context({"image": (4, 5)}, 12))

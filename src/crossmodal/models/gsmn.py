@@ -268,8 +268,16 @@ class Model(base.Model):
         images, sentences = network.image(value), network.text(batch.inputs["text"])
         image_mask = valid_mask(images)
         weights = network.region_weights(value.boxes, image_mask)
-        words = network.words(sentences, valid_mask(sentences))
-        scores = network.attend(images, weights, words, image_mask)
+        dim = images.shape[2]
+
+        def attend(joined: Tensor, sentences: Tensor, image_mask: Tensor, sentence_mask: Tensor) -> Tensor:
+            words = network.words(sentences, sentence_mask)
+            return network.attend(joined[..., :dim], joined[..., dim:], words, image_mask)
+
+        joined = torch.cat([images, weights], 2)
+        parameters = [*network.visual.parameters(), *network.textual.parameters()]
+        masks = image_mask, valid_mask(sentences)
+        scores = attention.checkpointed_scores(attend, joined, sentences, *masks, parameters)
         return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}
 
 

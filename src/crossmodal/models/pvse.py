@@ -18,6 +18,7 @@ from crossmodal.models import base
 from crossmodal.models.base import Form
 from crossmodal.models.parts.encoders import mask, mean_of, packed
 from crossmodal.models.parts.losses import Hinges, Reduction, batch_hinges
+from crossmodal.models.parts.recurrent import GRU
 from crossmodal.models.parts.words import WordVectors, embedding
 
 GAMMA = 0.5  # of the kernel of the discrepancy, exp(-γ ‖x - y‖), in which the distance is not squared
@@ -75,7 +76,7 @@ class Model(base.Model):
         self.words = embedding(context, s)
         if context.word_vectors is None:
             nn.init.xavier_uniform_(self.words.weight)
-        self.gru = nn.GRU(s.word_dim, s.dim // 2, bidirectional=True, batch_first=True)
+        self.gru = GRU(s.word_dim, s.dim // 2, bidirectional=True, batch_first=True)
         # The program has a function that would give this layer Xavier's weights, and never calls it.
         self.image = nn.Linear(in_dim, s.dim)
         self.embeddings = nn.ModuleDict(

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.attention import Normalisation, Pooling, cross_attention_scores, in_blocks
+from crossmodal.models.parts.attention import (
+    Normalisation,
+    Pooling,
+    checkpointed_scores,
+    cross_attention_scores,
+    in_blocks,
+)
 from crossmodal.models.parts.encoders import RegionEncoder, WordEncoder, valid_mask
 from crossmodal.models.parts.losses import Hinges, batch_hinges
 
@@ -113,5 +119,5 @@ class Model(base.Model):
         """Hinges on the scores of the network whose turn it is."""
         network = self.networks[turn]
         images, sentences = network.image(batch.inputs["image"]), network.text(batch.inputs["text"])
-        scores = network.attend(images, sentences, valid_mask(images), valid_mask(sentences))
+        scores = checkpointed_scores(network.attend, images, sentences, valid_mask(images), valid_mask(sentences))
         return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}

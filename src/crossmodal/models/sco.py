@@ -26,6 +26,7 @@ from crossmodal.models.base import Form
 from crossmodal.models.parts.decoder import CaptionDecoder
 from crossmodal.models.parts.encoders import mask, mean_of, packed
 from crossmodal.models.parts.losses import Hinges, Negatives, batch_hinges
+from crossmodal.models.parts.recurrent import LSTM
 
 
 class Settings(Hinges):
@@ -54,7 +55,7 @@ class Model(base.Model):
         self.gates = nn.ModuleList([nn.Linear(self.count, s.dim), nn.Linear(in_dim, s.dim, bias=False)])  # U_p, U_x
         self.words = nn.Embedding(context.vocabulary_size, s.word_dim)
         nn.init.uniform_(self.words.weight, -0.1, 0.1)
-        self.lstm = nn.LSTM(s.word_dim, s.dim, batch_first=True)
+        self.lstm = LSTM(s.word_dim, s.dim, batch_first=True)
         self.decoder = CaptionDecoder(context.vocabulary_size, s.word_dim, s.dim)
         self.stage = "train"  # as a trained run is opened; `begin` sets that of a training
 

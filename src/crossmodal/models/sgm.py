@@ -21,9 +21,10 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.base import Form
-from crossmodal.models.parts.attention import in_blocks
+from crossmodal.models.parts.attention import checkpointed_scores, in_blocks
 from crossmodal.models.parts.encoders import mask, packed
 from crossmodal.models.parts.losses import Hinges, batch_hinges
+from crossmodal.models.parts.recurrent import GRU
 from crossmodal.models.parts.words import WordVectors, embedding
 
 PREDICATES = ("left of", "right of", "above", "below", "inside", "around", "overlaps")
@@ -86,8 +87,8 @@ class Phrases(nn.Module):
     def __init__(self, s: Settings):
         super().__init__()
         self.width = s.phrase
-        self.gru = nn.GRU(s.word_dim, s.dim, batch_first=True)
-        self.phrase = nn.GRU(s.word_dim, s.dim, batch_first=True)
+        self.gru = GRU(s.word_dim, s.dim, batch_first=True)
+        self.phrase = GRU(s.word_dim, s.dim, batch_first=True)
 
     def forward(self, tokens: base.Tokens, words: nn.Embedding) -> tuple[Tensor, Tensor]:
         """(B, L, d) and (B, P, d) unit vectors of words and phrases; zeros for padding.
@@ -138,7 +139,7 @@ class Model(base.Model):
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         images, sentences = self.encode("image", batch, "text"), self.encode("text", batch, "image")
-        scores = self.match(images, sentences, images.any(2), sentences.any(2))
+        scores = checkpointed_scores(self.match, images, sentences, images.any(2), sentences.any(2))
         return {"loss": batch_hinges(scores, self.settings, batch.groups, progress)}
 
 

@@ -8,20 +8,26 @@ for each (image, sentence, word).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 Normalisation = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "none"]
 Pooling = Literal["logsumexp", "mean", "max", "sum"]
 
+Score = Callable[[Tensor, Any, Tensor, Tensor], Tensor]
+"""Scores (a, b) of (a, M, d) images with (b, N, d) sentences, or with what was prepared of them, and their masks."""
+
 EPSILON = 1e-8
 BUDGET = 8 * 2**20  # bytes; larger blocks do not fit a processor's cache and are slower
 DEVICE_BUDGET = 256 * 2**20  # of a device that is kept waiting by small blocks
 BLOCK = 64  # images at once
+KEPT = 8  # tensors of a block's size that its backward pass keeps, about
+FEW = 1 / 8  # share of the pairs below which pairs alone take less time than blocks
 
 
 def cross_attention_scores(
@@ -98,7 +104,7 @@ def pool(relevance: Tensor, valid: Tensor, kind: Pooling, sharpness: float) -> T
 
 
 def in_blocks(
-    score: Callable[[Tensor, Any, Tensor, Tensor], Tensor],
+    score: Score,
     images: Tensor,
     sentences: Tensor,
     image_mask: Tensor,
@@ -122,11 +128,29 @@ def in_blocks(
     prepare : function of (b, N, d) sentences and their masks whose value `score` takes in their place, so that what
         depends on sentences alone is computed once for all images.
     """
+    scores = images.new_empty(len(images), len(sentences))
+    for block in _blocks(images, sentence_mask, budget, images_at_once):
+        words, mask = sentences[block.sentences, : block.words], sentence_mask[block.sentences, : block.words]
+        given = prepare(words, mask) if prepare else words
+        for part in block.images:
+            scores[part, block.sentences] = score(images[part], given, image_mask[part], mask)
+    return scores
+
+
+class Block(NamedTuple):
+    """Sentences that are scored together, sorted by length, and the images that they are scored with, in turn."""
+
+    sentences: Tensor  # (b,) their rows
+    words: int  # number of words of the longest
+    images: list[slice]
+
+
+def _blocks(images: Tensor, sentence_mask: Tensor, budget: int | None, images_at_once: int = BLOCK) -> Iterator[Block]:
+    """Blocks of all pairs whose cosines take at most `budget` bytes; arguments as of `in_blocks`."""
     if budget is None:
         budget = BUDGET if images.device.type == "cpu" else DEVICE_BUDGET
     lengths = sentence_mask.sum(1)
     order = torch.argsort(lengths, stable=True)
-    scores = images.new_empty(len(images), len(sentences))
     regions = images.shape[1]
     start = 0
     while start < len(order):
@@ -136,11 +160,90 @@ def in_blocks(
         count = max(1, int((cells <= most).sum()))
         chosen = order[start : start + count]
         words = int(lengths[chosen[-1]])
-        block, mask = sentences[chosen, :words], sentence_mask[chosen, :words]
         step = max(1, budget // (4 * regions * count * words))
-        given = prepare(block, mask) if prepare else block
-        for first in range(0, len(images), step):
-            part = slice(first, first + step)
-            scores[part, chosen] = score(images[part], given, image_mask[part], mask)
+        yield Block(chosen, words, [slice(first, first + step) for first in range(0, len(images), step)])
         start += count
-    return scores
+
+
+def checkpointed_scores(
+    score: Score,
+    images: Tensor,
+    sentences: Tensor,
+    image_mask: Tensor,
+    sentence_mask: Tensor,
+    parameters: Iterable[Tensor] = (),
+) -> Tensor:
+    """`in_blocks` for training: the backward pass computes the scores again, of those pairs alone that it needs.
+
+    Most of the pairs of a batch have no part in a hinge loss with hardest negatives: of (A, B) scores, at most 2·A + B
+    have a gradient. The gradients are those of all pairs at once, but for rounding; nothing is kept of each pair until
+    then.
+
+    Parameters
+    ----------
+    score : differentiable function of (a, M, d) images, (b, N, d) sentences and their masks that returns (a, b) scores,
+        which `torch.vmap` can map.
+    images, sentences, image_mask, sentence_mask : as of `in_blocks`.
+    parameters : what else `score` reads that has a gradient.
+
+    Returns
+    -------
+    (A, B) scores.
+    """
+    return _Checkpointed.apply(score, image_mask, sentence_mask, images, sentences, *parameters)
+
+
+class _Checkpointed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, score: Score, image_mask: Tensor, sentence_mask: Tensor, *inputs: Tensor) -> Tensor:
+        ctx.score = score
+        ctx.save_for_backward(image_mask, sentence_mask, *inputs)
+        return in_blocks(score, *inputs[:2], image_mask, sentence_mask)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        image_mask, sentence_mask, images, sentences, *parameters = ctx.saved_tensors
+        rows, columns = gradient.nonzero(as_tuple=True)
+        if len(rows) <= gradient.numel() * FEW:
+
+            def of_pair(*pair: Tensor) -> Tensor:
+                return ctx.score(*(side[None] for side in pair))
+
+            pairs = images[rows], sentences[columns], image_mask[rows], sentence_mask[columns]
+            given = gradient[rows, columns]
+            of_images, of_sentences, *others = _gradients(torch.vmap(of_pair), *pairs, parameters, given)
+            return None, None, None, _added(of_images, rows, images), _added(of_sentences, columns, sentences), *others
+        of_images, of_sentences, *others = (torch.zeros_like(x) for x in (images, sentences, *parameters))
+        for block in _blocks(images, sentence_mask, BUDGET // KEPT if images.device.type == "cpu" else None):
+            words, mask = sentences[block.sentences, : block.words], sentence_mask[block.sentences, : block.words]
+            total = torch.zeros_like(words)
+            for part in block.images:
+                given = gradient[part, block.sentences]
+                found = _gradients(ctx.score, images[part], words, image_mask[part], mask, parameters, given)
+                for whole, one in zip((of_images[part], total, *others), found, strict=True):
+                    whole += one
+            of_sentences[block.sentences, : block.words] = total
+        return None, None, None, of_images, of_sentences, *others
+
+
+def _gradients(
+    score: Score,
+    images: Tensor,
+    sentences: Tensor,
+    image_mask: Tensor,
+    sentence_mask: Tensor,
+    parameters: list[Tensor],
+    gradient: Tensor,
+) -> tuple[Tensor, ...]:
+    """The gradients to images, sentences and parameters that follow from that to the scores."""
+    with torch.enable_grad():
+        sides = images.detach().requires_grad_(), sentences.detach().requires_grad_()
+        scores = score(*sides, image_mask, sentence_mask)
+    return torch.autograd.grad(scores, (*sides, *parameters), gradient.view_as(scores))
+
+
+def _added(parts: Tensor, rows: Tensor, like: Tensor) -> Tensor:
+    """(A, ...) sums of the (P, ...) parts that belong to each of A rows, in one order on any device."""
+    member = rows == torch.arange(len(like), device=rows.device)[:, None]
+    return (member.to(parts.dtype) @ parts.flatten(1)).view_as(like)

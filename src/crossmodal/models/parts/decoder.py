@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from crossmodal.models.base import Tokens
 from crossmodal.models.parts import decoding
 from crossmodal.models.parts.decoding import State
+from crossmodal.models.parts.recurrent import GRU
 
 
 class CaptionDecoder(nn.Module):
@@ -26,7 +27,7 @@ class CaptionDecoder(nn.Module):
         self, vocabulary_size: int, word_dim: int, dim: int, layers: int = 1, cell: Literal["gru", "rnn"] = "gru"
     ):
         super().__init__()
-        self.network = {"gru": nn.GRU, "rnn": nn.RNN}[cell](word_dim, dim, layers, batch_first=True)
+        self.network = {"gru": GRU, "rnn": nn.RNN}[cell](word_dim, dim, layers, batch_first=True)
         self.fc = nn.Linear(dim, vocabulary_size)
 
     def loss(self, words: nn.Embedding, tokens: Tokens, vectors: Tensor, per_word: bool = False) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from crossmodal.models.base import Context, Regions, Tokens
+from crossmodal.models.parts.recurrent import GRU, LSTM
 
 
 class ImageEncoder(nn.Module):
@@ -41,7 +42,7 @@ class CaptionEncoder(nn.Module):
         self.unit = unit
         self.words = nn.Embedding(vocabulary_size, word_dim)
         nn.init.uniform_(self.words.weight, -0.1, 0.1)
-        self.gru = nn.GRU(word_dim, dim, layers, batch_first=True)
+        self.gru = GRU(word_dim, dim, layers, batch_first=True)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(B, L) ids -> (B, d)."""
@@ -83,7 +84,7 @@ class WordEncoder(nn.Module):
         self.words = nn.Embedding(vocabulary_size, word_dim)
         nn.init.uniform_(self.words.weight, -0.1, 0.1)
         self.dropout = nn.Dropout(dropout)
-        network = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        network = {"gru": GRU, "lstm": LSTM}[cell]
         self.network = network(word_dim, dim, batch_first=True, bidirectional=bidirectional)
         self.unit = unit
 
