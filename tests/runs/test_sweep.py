@@ -45,6 +45,7 @@ def test_the_best_candidate_is_trained(prepared, tmp_path, monkeypatch):
                 choose_candidate(run, folder)
         write_json(tried_file(folder, name), {"settings": {}, "value": value, "epoch": 1, "seconds": 1.0})
     record = choose_candidate(run, folder)
+    assert read_json(folder / CHOICE) == record
     assert record["settings"] == {"lr": 0.1}
     assert {one["name"]: one["value"] for one in record["tried"]} == values
     assert [record[key] for key in ("criterion", "label", "seed", "combinations")] == [

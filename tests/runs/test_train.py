@@ -112,7 +112,7 @@ def test_a_training_goes_on_from_its_checkpoint_unless_it_is_to_begin_anew(prepa
 
 
 @pytest.mark.parametrize("changed", ["nothing", "features", "second form", "index", "captions", "program", "weights"])
-def test_a_training_goes_on_only_with_what_it_began_with(prepared, tmp_path, monkeypatch, changed):
+def test_a_training_goes_on_only_with_what_it_began_with(prepared, tmp_path, monkeypatch, caplog, changed):
     """The job is the same each time: data, program and the weights that it begins from are known by their content."""
     monkeypatch.chdir(tmp_path)
     data, first = shutil.copytree(prepared, tmp_path / "data"), tmp_path / "first"
@@ -150,7 +150,9 @@ def test_a_training_goes_on_only_with_what_it_began_with(prepared, tmp_path, mon
         monkeypatch.setattr(running, "source_of_training", lambda *_: "another")
     if changed == "weights":
         train_job(job(seed=1), first, data)
+    caplog.set_level("INFO")
     train_job(made, tmp_path / "run", data, before=first)
+    assert ("belongs to other data, settings or code; training begins anew" in caplog.text) == (changed != "nothing")
     resumed = read_json(tmp_path / "run" / "manifest.json")["resumed_after_epoch"]
     assert resumed == (2 if changed == "nothing" else 0)
 

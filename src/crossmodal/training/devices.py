@@ -24,7 +24,6 @@ def device_slot(locks: Path = Path(".checkpoints")) -> Iterator[torch.device]:
     if not torch.cuda.is_available():
         yield torch.device("cpu")
         return
-    locks.mkdir(parents=True, exist_ok=True)
     files = [
         FileLock(locks / f"gpu-{torch.cuda.get_device_properties(i).uuid}.lock")
         for i in range(torch.cuda.device_count())
