@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from inspect import ismodule
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from crossmodal import experiments
 from crossmodal.core.errors import UserError
 from crossmodal.dag import Dag
-from crossmodal.experiments import check_settings, from_config, merge, plan
+from crossmodal.experiments import Job, check_datasets, check_settings, from_config, merge, plan
+from crossmodal.experiments.named import before_of
 from tests.experiments.small_plan import PAPER, PARAMS, SCAN
 
 ROOT = Path(__file__).parents[2]
@@ -127,3 +130,31 @@ def test_fallbacks_are_kept_with_the_check(tmp_path, monkeypatch, planned):
     assert Dag(config).fallbacks == first
     with pytest.raises(AssertionError, match="checked again"):
         Dag(merge(config, {"seeds": [9]}))
+
+
+def test_the_settings_of_a_data_set_are_checked_by_its_reader(planned):
+    one = planned(a=SCAN)
+    check_datasets(one)
+    with pytest.raises(UserError, match=r"params\.yaml: datasets\.world: side: unknown key"):
+        check_datasets(planned({"datasets": {"world": {"side": 48}}}, a=SCAN))
+    with pytest.raises(UserError, match=r"params\.yaml: datasets\.world: images: .*found 0"):
+        check_datasets(planned({"datasets": {"world": {"images": 0}}}, a=SCAN))
+
+
+def test_the_run_before_lies_beside_a_run_whose_folder_has_its_name(planned, tmp_path, monkeypatch):
+    """Wherever that is; a run in a folder of another name begins from the planned one."""
+    monkeypatch.chdir(tmp_path)
+    one = planned(a={"model": "vsepp", "dataset": "coco"})
+    job = next(iter(one.jobs.values())).model_copy(update={"after": "world/full/vse0", "variant": "later"})
+    assert job.before == f"world/full/vse0/seed{job.seed}"
+    elsewhere = tmp_path / "elsewhere"
+    assert before_of(one, job, elsewhere / job.key) == elsewhere / job.before
+    assert before_of(one, job, elsewhere / "mine") == Path("results/runs") / job.before
+    assert before_of(one, job.model_copy(update={"after": None}), elsewhere / job.key) is None
+
+
+def test_a_thread_at_least_and_all_that_is_offered_is_listed():
+    with pytest.raises(ValidationError, match="threads"):
+        Job(dataset="a", split="full", model="vsepp", seed=0, threads=0)
+    offered = {name for name, value in vars(experiments).items() if not name.startswith("_") and not ismodule(value)}
+    assert set(experiments.__all__) == offered - {"annotations"}

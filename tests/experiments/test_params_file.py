@@ -270,3 +270,41 @@ def test_a_place_may_be_filled_by_a_number():
     assert with_(extractors=extractors, side="raw").extractors["net"].settings["resize"] == "raw"
     with pytest.raises(UserError, match="side"):
         with_(side=224)  # nothing refers to it
+
+
+def test_what_holds_where_a_file_says_nothing():
+    params = from_config(SMALL)
+    assert (params.scale, params.paths.data, params.paths.results) == ("embedded", "data", "results")
+    assert (params.threads.features, params.threads.train) == (64, 1)
+    assert (params.evaluation.shards, params.splits.seed) == (1, 0)
+    assert (params.tracking.enabled, params.tracking.models) == (True, "all")
+    assert params.tracking.uri == "sqlite:///mlflow.db"
+
+
+@pytest.mark.parametrize(
+    "block", [{"threads": {"train": 0}}, {"threads": {"features": 0}}, {"evaluation": {"shards": 0}}]
+)
+def test_nothing_is_done_by_none(block):
+    ((name, settings),) = block.items()
+    assert f"{name}.{next(iter(settings))}: Input should be greater than or equal to 1; found 0" in fault(**block)
+    assert with_(**{name: dict.fromkeys(settings, 1)})
+
+
+def test_bounds_of_what_is_filled_in_are_reached_and_not_passed(monkeypatch):
+    """A title of six characters, which stands there twice; and the values of the file, each counted once."""
+    blocks = {"place": "sixsix", "datasets": {"world": {"title": "{place}!"}, "coco": {"title": "{place}!"}}}
+    monkeypatch.setattr(limits, "_limits", Limits(yaml_bytes=12))
+    assert with_(**blocks).datasets["coco"].title == "sixsix!"
+    monkeypatch.setattr(limits, "_limits", Limits(yaml_bytes=11))
+    assert "fills more than 11 characters in" in fault(**blocks)
+
+    def count(value):
+        if isinstance(value, dict):
+            return 1 + sum(map(count, value.values()))
+        return 1 + sum(map(count, value)) if isinstance(value, list) else 1
+
+    values = sum(map(count, merge(SMALL, {"datasets": blocks["datasets"]}).values()))
+    monkeypatch.setattr(limits, "_limits", Limits(yaml_nodes=values))
+    assert with_(**blocks)
+    monkeypatch.setattr(limits, "_limits", Limits(yaml_nodes=values - 1))
+    assert f"has more than {values - 1} values" in fault(**blocks)

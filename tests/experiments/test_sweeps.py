@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from crossmodal.core.errors import UserError
@@ -152,3 +154,7 @@ def test_a_sentence_has_the_choice_its_budget_and_all_that_was_tried():
         "lr 0.01, chosen from 2 combinations of 5, drawn with seed 3 by sum of recalls on validation items with seed 0 "
         "(lr 0.01: 512.3, lr 0.5: diverged)"
     )
+
+
+def test_where_a_candidate_is_recorded():
+    assert sweeps.tried_file(Path("a"), "lr1e-2") == Path("a/tried/lr1e-2.json")

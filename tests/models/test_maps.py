@@ -244,6 +244,20 @@ def test_the_words_of_dvsa_step_by_step():
             torch.testing.assert_close(found[row, t], torch.relu(text.out(ahead[t] + back[t])))
 
 
+def test_the_regions_of_dvsa_are_mapped_and_not_normalised():
+    model, batch = built("dvsa"), batch_of()
+    images, value = model.encode("image", batch, ""), batch.inputs["image"]
+    for row, count in enumerate(value.counts.tolist()):
+        expected = value.features[row, :count] @ model.image.fc.weight.T + model.image.fc.bias
+        torch.testing.assert_close(images[row, :count], expected)
+
+
+def test_places_are_reached_up_to_the_last_that_is_not_zeros():
+    encodings = torch.tensor([[1, 0, 2, 0], [3, 0, 0, 0], [0, 0, 0, 4]])[..., None]
+    expected = [[True, True, True, False], [True, False, False, False], [True] * 4]
+    assert dvsa.reached(encodings).tolist() == expected
+
+
 def test_scores_of_dvsa_sum_over_words_the_best_region():
     model, batch = built("dvsa"), batch_of()
     images, words = model.encode("image", batch, ""), model.encode("text", batch, "")

@@ -330,3 +330,11 @@ def test_what_is_made_again(batch):
     assert set(built(image=0, caption=0).reconstruct(batch)) == {
         f"{m}_{part}" for m in ("image", "text") for part in ("modal", "semantic", "specific")
     }
+
+
+def test_the_norm_of_the_separation_is_one_over_each_item_or_over_each_of_its_parts():
+    vectors = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    for norm, expected in (("whole", 1.0), ("parts", 3.0)):
+        parts = mfsr.Separation(6, 4, 1, norm)(vectors)
+        total = sum(part.square().sum(1) for part in parts)
+        torch.testing.assert_close(total, torch.full((5,), expected))

@@ -88,6 +88,12 @@ def test_the_turns_of_cmgan(monkeypatch):
     found["loss"].backward()
     assert all(p.grad is None for p in model.shared.parameters())  # the encoders have turns of their own
     assert all(p.grad is not None for p in model.between.parameters())
+    optimisers = model.optimisers(model.stages()[0])
+    judges = {id(p) for part in (model.within, model.between) for p in part.parameters()}
+    assert {id(p) for p in optimisers["discriminators"].param_groups[0]["params"]} == judges
+    rest = {id(p) for p in optimisers["generator1"].param_groups[0]["params"]}
+    assert rest | judges == {id(p) for p in model.parameters()}
+    assert not rest & judges
     expected = {"within": 0.0, "between": 0.0, "classes": 0.0}
     for m, other in (("image", "text"), ("text", "image")):
         expected["within"] += bce(model.within[m](back[m]), 1)

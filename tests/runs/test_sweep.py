@@ -32,7 +32,7 @@ def test_a_candidate_is_recorded_with_its_best_epoch_on_validation(prepared, tmp
     assert [path.name for path in folder.iterdir()] == ["tried"]  # no weights are kept
 
 
-def test_the_best_candidate_is_trained(prepared, tmp_path, monkeypatch):
+def test_the_best_candidate_is_trained(prepared, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     run, folder = swept({"lr": [1e-3, 1e-2, 1e-1]}), tmp_path / "sweep"
     with pytest.raises(UserError, match="have not been chosen yet; choose them: crossmodal sweep toy/full/vsepp"):
@@ -43,8 +43,11 @@ def test_the_best_candidate_is_trained(prepared, tmp_path, monkeypatch):
         if name == "lr1e-1":
             with pytest.raises(UserError, match=r"lr1e-1\.json: not found; try the candidate first: .*--candidate"):
                 choose_candidate(run, folder)
-        write_json(tried_file(folder, name), {"settings": {}, "value": value, "epoch": 1, "seconds": 1.0})
+        record = {"settings": {}, "value": value, "epoch": 1, "seconds": None if value is None else 60.0}
+        write_json(tried_file(folder, name), record)
+    caplog.set_level("INFO")
     record = choose_candidate(run, folder)
+    assert caplog.messages[-1] == "toy/full/vsepp/seed0: lr1e-1 is chosen of 3 candidates (2 min 0 s)"
     assert read_json(folder / CHOICE) == record
     assert record["settings"] == {"lr": 0.1}
     assert {one["name"]: one["value"] for one in record["tried"]} == values

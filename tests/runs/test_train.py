@@ -11,14 +11,18 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from crossmodal.core import cores
 from crossmodal.core.errors import UserError
 from crossmodal.core.files import read_json, sha256_file, write_json, write_parquet
 from crossmodal.experiments import Job, job_in
 from crossmodal.features.engine import store
+from crossmodal.models import base
 from crossmodal.runs import train as running
-from crossmodal.runs.evaluate import evaluate
+from crossmodal.runs.evaluate import evaluate, gather_job, shard_job
+from crossmodal.runs.manifest import sizes_of
 from crossmodal.runs.train import train_job
 from crossmodal.training import loop
 
@@ -210,3 +214,60 @@ def test_a_model_that_no_task_can_choose_an_epoch_of(monkeypatch):
     task = SimpleNamespace(criterion="recall_sum", selection="crossmodal.tasks.ranked.selection")
     monkeypatch.setattr(running, "chooser_of", lambda *_: task)
     assert running.selection_of(job()).criterion == "recall_sum"
+
+
+def test_an_epoch_cannot_be_chosen_without_validation_items(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = shutil.copytree(prepared, tmp_path / "data")
+    items = pd.read_parquet(data / "toy/items.parquet")
+    write_parquet(data / "toy/items.parquet", items[~((items.partition == "val") & (items.modality == "image"))])
+    with pytest.raises(UserError, match=r"items\.parquet: no image item of the partition val"):
+        train_job(job(), tmp_path / "run", data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fresh_training_needs_no_checkpoint(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train_job(job(settings=SMALL | {"epochs": 1}), tmp_path / "run", prepared, fresh=True)
+    assert (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_every_step_of_a_test_computes_with_the_threads_of_its_job(tmp_path, monkeypatch):
+    class ToldError(Exception):
+        pass
+
+    def told(threads):
+        raise ToldError(threads)
+
+    monkeypatch.setattr(cores, "compute_in", told)
+    steps = {
+        "whole": lambda one: evaluate(one, tmp_path, tmp_path, "full"),
+        "shard": lambda one: shard_job(one, tmp_path, "instance_retrieval", 0, 2),
+        "gather": lambda one: gather_job(one, tmp_path, tmp_path, "full", "instance_retrieval", 2),
+    }
+    for step in steps.values():
+        with pytest.raises(ToldError, match="3"):
+            step(job(model="chance", settings={}, threads=3))
+
+
+def test_a_model_is_tested_on_the_device_of_its_slot(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train_job(job(settings=SMALL | {"epochs": 1}), tmp_path / "run", prepared)
+    moved = []
+    monkeypatch.setattr(base.Model, "to", lambda model, device: moved.append(device) or model)
+    evaluate(job(settings=SMALL | {"epochs": 1}), tmp_path / "run", prepared, "embedded")
+    assert moved == [torch.device("cpu")]
+
+
+def test_a_manifest_describes_at_most_a_hundred_modalities(tmp_path):
+    sizes = dict.fromkeys(("vocabulary_size", "n_classes", "n_groups", "n_concepts"), 1) | {
+        "trained": [],
+        "source": None,
+    }
+    for count in (100, 101):
+        shapes = {f"m{n}": [2] for n in range(count)}
+        write_json(tmp_path / "manifest.json", {"context": {"shapes": shapes, **sizes}})
+        if count == 100:
+            assert len(sizes_of(tmp_path).shapes) == 100
+    with pytest.raises(UserError, match=r"manifest\.json: context\.shapes"):
+        sizes_of(tmp_path)

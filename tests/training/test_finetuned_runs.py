@@ -40,7 +40,8 @@ def test_it_goes_on_from_a_run_and_opens_again(prepared, tmp_path, monkeypatch):
     train_job(tuned, tmp_path / "tuned", prepared, before=tmp_path / "fixed")
     manifest = read_json(tmp_path / "tuned" / "manifest.json")
     assert f"{NETWORK}: seeded random weights" in manifest["fallbacks"]
-    assert manifest["before"]["weights_sha256"] == read_json(tmp_path / "fixed" / "manifest.json")["weights_sha256"]
+    weights = read_json(tmp_path / "fixed" / "manifest.json")["weights_sha256"]
+    assert manifest["before"] == {"run": tuned.before, "weights_sha256": weights}
     evaluate(tuned, tmp_path / "tuned", prepared, "embedded")
     with np.load(tmp_path / "tuned" / "instance_retrieval" / "embeddings.npz") as kept:
         expected, ids = kept["image"], list(kept["image_ids"])

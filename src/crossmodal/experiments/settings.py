@@ -56,23 +56,22 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
             self._count(node, {})
         return node
 
-    def _count(self, node: yaml.Node, counted: dict[int, int]) -> int:
+    def _count(self, node: yaml.Node, counted: dict[int, int | None]) -> int:
         """The number of values in a node, each as often as aliases repeat it; `counted` keeps results by node id."""
         if not isinstance(node, yaml.CollectionNode):
             return 1
         if id(node) not in counted:
-            counted[id(node)] = -1  # still being counted
+            counted[id(node)] = None  # still being counted
             parts = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
-            counts = [self._count(part, counted) for part in parts]
-            counted[id(node)] = -1 if -1 in counts else 1 + sum(counts)
-        if counted[id(node)] < 0:
+            counted[id(node)] = 1 + sum(self._count(part, counted) for part in parts)
+        if (count := counted[id(node)]) is None:
             raise yaml.constructor.ConstructorError(
                 None, None, "an alias refers to a value that contains it", node.start_mark
             )
-        if counted[id(node)] > limits.current().yaml_nodes:
+        if count > limits.current().yaml_nodes:
             most = f"aliases repeat more than {limits.current().yaml_nodes:,} values"
             raise yaml.constructor.ConstructorError(None, None, most, node.start_mark)
-        return counted[id(node)]
+        return count
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > DIGITS:

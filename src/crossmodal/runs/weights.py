@@ -23,6 +23,7 @@ ROOM = 2**28  # bytes that any model may take besides its weights, such as for t
 COPIES = 4  # of its weights that a model may take while it is built, since initial values may need further tensors
 # Torch's functions that make a tensor, whose arguments have no other whole numbers than its size and a value.
 MAKING = {"empty", "zeros", "ones", "full", "rand", "randn", "arange", "linspace", "eye", "randperm"}
+WHOLE = {"arange", "randperm"}  # of these, those that make whole numbers unless told otherwise
 
 
 def checked_weights(folder: Path) -> Path:
@@ -109,9 +110,13 @@ class _Bounded(TorchFunctionMode):
         kwargs = kwargs or {}
         if (name := getattr(func, "__name__", "")).removeprefix("new_") in MAKING:
             sizes = [*args[name.startswith("new_") :], kwargs.get("size", 1), kwargs.get("end", 1)]
+            if name == "eye":
+                sizes = [*args, *args][:2]  # n stands for n x n
             counts = [n for size in sizes for n in (size if isinstance(size, Sequence) else [size])]
             count = math.prod(n for n in counts if isinstance(n, int) and n)
-            self.bytes += count * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+            self.bytes += (
+                count * (kwargs.get("dtype") or (torch.int64 if name in WHOLE else torch.get_default_dtype())).itemsize
+            )
             if self.bytes > self.most:
                 raise _BoundError(f"{self.most:,}")
         return func(*args, **kwargs)
