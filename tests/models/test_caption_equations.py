@@ -99,6 +99,7 @@ def test_adaptive_attention_by_its_equations(reads_image):
     """Lu et al., 2017, eq. 6 to 13; the weights of the regions sum to 1 - β."""
     model, batch = small("adaptive", reads_image=reads_image)
     n, regions, words, logits, attention = third(model, batch)
+    assert not {"of_read.bias", "of_before.bias", "of_sentinel.bias"} & set(n)  # eq. 9 and 12 have none
     whole = np.maximum(linear(n, "whole", regions.mean(0)), 0) if reads_image else []
     v = np.maximum(regions @ n["region.weight"].T + n["region.bias"], 0)
     h = c = np.zeros(8)

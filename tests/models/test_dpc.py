@@ -146,6 +146,21 @@ def test_the_second_stage_ranks_half_of_a_batch_against_mined_captions_and_rando
         assert float(found["image_instance"]) == pytest.approx(float(expected))
 
 
+def test_a_caption_is_a_candidate_where_it_is_kept_and_of_another_image(batch, monkeypatch):
+    """Images are numbered from 0 on; a place that is still empty has -1."""
+    model, asked = built(shift=False).eval(), []
+    model.kept_groups.copy_(torch.tensor([0, 5, 2, -1]))
+    model.kept_lengths.fill_(1)
+
+    def asked_for(scores, possible):
+        asked.append(possible.tolist())
+        return torch.zeros(len(possible), dtype=torch.long), torch.ones(len(possible), dtype=torch.bool)
+
+    monkeypatch.setattr(dpc, "hardest", asked_for)
+    model.mined(batch)
+    assert asked == [[[True, False, True, False], [True, True, False, False]]]  # of the images 5 and 2
+
+
 def test_captions_of_the_last_batches_are_kept_while_training(batch):
     model = built(candidates=6)
     assert not model.mined(batch).available.any()  # nothing has been seen

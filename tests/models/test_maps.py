@@ -274,3 +274,12 @@ def test_scores_of_dvsa_sum_over_words_the_best_region():
         for j in set(range(4)) - {i}:
             expected += max(0, float(scores[i, j] - scores[i, i]) + 1) + max(0, float(scores[j, i] - scores[i, i]) + 1)
     assert float(model.loss(batch, 0.9, "model")["loss"].detach()) == pytest.approx(expected)
+
+
+def test_the_maps_of_pvses_attention_begin_as_its_program_has_them():
+    """Within the bounds of Glorot and Bengio (2010), and reaching near to them."""
+    torch.manual_seed(0)
+    part = pvse.PolysemousEmbedding(40, 600, 8, 0.0)
+    for layer, bound in ((part.into, (6 / 60) ** 0.5), (part.heads, (6 / 28) ** 0.5), (part.fc, (6 / 640) ** 0.5)):
+        assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound
+    assert not part.fc.bias.any()
