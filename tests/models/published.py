@@ -155,7 +155,7 @@ PRINTED = {
     },
     "cbt": {  # PKU-ICST-MIPL/RCBT_TCSVT2020, the program of its successor
         "hidden": (3000, 1000), "dim": 2000, "batch_size": 200, "epochs": 10, "lr": 0.1, "lr_drop": 10,
-        "optimiser": "sgd", "weight_decay": 0.0, "clip": 0.0, "class_weight": 0.1,
+        "optimiser": "plain_sgd", "weight_decay": 0.0, "clip": 0.0, "class_weight": 0.1,
     },
     "ccl": {  # PKU-ICST-MIPL/CCL_TMM2018: corr_ae.pbtxt, and examples/CCL for the second stage
         "hidden": (2048,), "dim": 1024, "reconstruction": 0.3, "distance": 0.7, "margin": 1.0, "batch_size": 80,
@@ -315,7 +315,7 @@ OWN = {
     },
     # Chosen here: the paper or the program has another value.
     "order_embeddings": {"epochs": 30, "lr_drop": 30, "min_count": 4},  # up to 100 epochs, and every word
-    "vse0": {"image_unit": True},  # the features are, but `no_imgnorm` leaves the mapped images as they are
+    "vse0": {"image_unit": True, "unit_images": True},  # the latter as in the paper
     "pvse": {"min_count": 4},  # every word
     "cmpm": {  # the 12,000 commonest words, features as they are, a decay of 4e-5 of the common space's maps
         "min_count": 4, "image_unit": True, "weight_decay": 0.0,
@@ -359,6 +359,7 @@ OWN = {
 OTHER_READINGS = {
     ("vsepp", "reduction"): "print the mean over the pairs",
     ("vsepp", "negatives"): "only pairs of other images",
+    ("vse0", "unit_images"): "trains VSE0 with `--no_imgnorm`",
     ("mfsr", "reduction"): "eq. 8 prints the mean",
     ("mfsr", "norm"): "as eq. 3 prints",
     ("mfsr", "clip"): "the paper names none",

@@ -14,6 +14,7 @@ from crossmodal.models import (
     adapter,
     adaptive,
     base,
+    cbt,
     ccl,
     cmpm,
     corrae,
@@ -28,6 +29,7 @@ from crossmodal.models import (
     socher,
     uncsm,
     vdr,
+    vse0,
 )
 from crossmodal.models.parts import decoding, objectives
 from tests.models import test_farhadi as of_farhadi
@@ -276,3 +278,25 @@ def test_the_smoothing_of_systems_that_count_words():
     (seen,) = model.seen(seen)  # no caption begins with a house, or tells where it is of a dog
     number = vdr.relation(seen.boxes[0], seen.boxes[1])
     assert model._score(seen, 0, number, 1) == pytest.approx(2 * np.log(0.5) + np.log(0.4))
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_images_of_vse0_are_mapped_with_or_without_a_norm(unit):
+    torch.manual_seed(0)
+    model = vse0.Model(vse0.Settings(dim=5, word_dim=3, unit_images=unit), base.Context({"image": (4,)}, 9)).double()
+    features = torch.randn(3, 4, dtype=torch.float64)
+    tokens = base.Tokens(torch.randint(1, 9, (3, 4)), torch.tensor([4, 2, 3]))
+    batch = base.Batch({"image": features, "text": tokens}, torch.arange(3))
+    mapped = features @ model.image.fc.weight.T + model.image.fc.bias
+    images, texts = model.encode("image", batch, "text"), model.encode("text", batch, "image")
+    torch.testing.assert_close(images, mapped / mapped.norm(dim=1, keepdim=True) if unit else mapped)
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(model.score(images, texts), images @ texts.T)
+
+
+@pytest.mark.parametrize(("optimiser", "momentum"), [("plain_sgd", 0.0), ("sgd", 0.9), ("nesterov", 0.9)])
+def test_momentum_of_the_optimisers(optimiser, momentum):
+    context = base.Context({"image": (4,), "text": (3,)}, n_classes=2)
+    model = cbt.Model(cbt.Settings(hidden=(5,), dim=4, optimiser=optimiser), context)
+    (group,) = model.optimisers(model.stages()[0])["model"].param_groups
+    assert (group["momentum"], group["nesterov"]) == (momentum, optimiser == "nesterov")

@@ -47,8 +47,8 @@ class Settings(Labelled):
     epochs: int = Field(10, ge=1)
     lr: float = Field(0.1, gt=0)
     lr_drop: int = Field(10, ge=1)
-    optimiser: Literal["sgd", "nesterov", "adam"] = Field(
-        "sgd", description="optimiser; sgd and nesterov have a momentum of .9"
+    optimiser: Literal["plain_sgd", "sgd", "nesterov", "adam"] = Field(
+        "plain_sgd", description="optimiser; plain_sgd has no momentum, as in the program, sgd and nesterov one of .9"
     )
     clip: float = Field(0.0, ge=0)
     class_weight: float = Field(0.1, ge=0, description="weight of the cross-entropy of the classes")

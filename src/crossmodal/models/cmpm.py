@@ -26,6 +26,11 @@ class Settings(finetuning.Settings):
 
     mFSR's tables state batches of 128. The program trains on the 12,000 commonest words (here `min_count`), without
     clipping, for 15 epochs with a fixed image network and for 15 with all parts at a tenth of the learning rate.
+
+    Four things of the program are left out: the batch normalisation of its joint maps, which have no bias, with a
+    weight decay of 4e-5; image features that are not of unit length (`image_unit` here, which changes the scale of the
+    matching softmax); first states of the LSTM that are learned; and moving averages of the weights, with which it can
+    test.
     """
 
     batch_size: int = Field(32, ge=2)

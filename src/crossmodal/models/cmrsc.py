@@ -23,7 +23,7 @@ class Settings(Hinges):
     """The settings of the authors' program (MM_SemanticConsistency) on Flickr30K.
 
     On MS-COCO it has `consistency: .3`, 20 epochs and a learning rate of 5e-4 that drops after 10, on Flickr8K
-    `consistency: .3`.
+    `consistency: .3` and 20 epochs with a drop after 10.
     """
 
     dim: int = Field(1024, ge=1, description="dimensions of the common space")

@@ -2,7 +2,8 @@
 
 Exploring Nearest Neighbor Approaches for Image Captioning, section 3: the images nearest to an image by the cosine of
 their features lend their captions, and the one is said that is on average the most similar to all of them, by CIDEr.
-The paper takes 90 neighbours and the mean over the most similar 125 captions; here all captions vote. With one
+The paper takes 90 neighbours of MS-COCO's images, and the mean over the most similar 125 captions; here, for smaller
+sets, 30 are taken, all of whose captions vote. With one
 neighbour it is the plain nearest neighbour. A captioner that understands images has to be better than both.
 """
 

@@ -33,7 +33,9 @@ class Settings(WordVectors, Hinges):
     batch_size: int = Field(160, ge=2)
     epochs: int = Field(60, ge=1, description="epochs of all stages together")
     fixed_epochs: int = Field(2, ge=0, description="epochs of the first stage, in which the captions' network is fixed")
-    halvings: int = Field(5, ge=0, description="epochs of the second stage, each with half the learning rate")
+    halvings: int = Field(
+        5, ge=0, description="epochs of the second stage, after each of which the learning rate is halved"
+    )
     lr: float = Field(1e-3, gt=0)
     lr_drop: int = Field(1, ge=1, description="epochs of the second stage after which the learning rate is multiplied")
     lr_factor: float = Field(0.5, gt=0, le=1)
@@ -45,7 +47,12 @@ class Settings(WordVectors, Hinges):
     cell: Literal["sru", "gru", "lstm"] = Field("sru", description="recurrent units of the captions' network")
     layers: int = Field(4, ge=1, description="layers of the captions' network")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout of the pooled channels")
-    text_dropout: float = Field(0.25, ge=0, lt=1, description="dropout of what each layer but the first reads")
+    text_dropout: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="dropout of what each layer but the first reads; the program has two, in its recurrent units too",
+    )
     own: Literal["lowered", "left_out"] = Field(
         "lowered",
         description="how a pair is kept from being its own negative: lowered: its score is lowered by twice itself, as "
@@ -125,7 +132,7 @@ class Model(base.Model):
         rest = s.epochs - s.fixed_epochs - s.halvings
         stages = [
             base.Stage("images", s.fixed_epochs, s.lr, s.epochs),
-            base.Stage("falling", s.halvings, s.lr * s.lr_factor, s.lr_drop, s.lr_factor),
+            base.Stage("falling", s.halvings, s.lr, s.lr_drop, s.lr_factor),
             base.Stage("train", rest, least, s.epochs),
         ]
         return [stage for stage in stages if stage.epochs]

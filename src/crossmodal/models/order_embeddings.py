@@ -18,7 +18,8 @@ from crossmodal.models.parts.order import violations
 class Settings(vsepp.Settings):
     """The settings of the authors' program (order-embedding).
 
-    Its batches have 128 different images, so that no caption is a negative of its own image: `negatives`.
+    Its batches have 128 different images, so that no caption is a negative of its own image: `negatives`. It trains for
+    up to 100 epochs at a constant rate and keeps every word (`min_count: 1`); here epochs and words are as in VSE++.
     """
 
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate before the first step")

@@ -27,6 +27,8 @@ GAMMA = 0.5  # of the kernel of the discrepancy, exp(-γ ‖x - y‖), in which 
 class Settings(WordVectors, Hinges):
     """The settings of the authors' program (pvse) for MS-COCO; mFSR's table states batches of 128.
 
+    The program keeps every word; here `min_count` is that of VSE++.
+
     The program halves the learning rate when its validation score has not *fallen* for ten epochs, since its schedule
     is left in the mode of a loss: about every eleven epochs, whatever happens. The image network is fixed here, as in
     the program by default. Its published weights were trained with a fault (`--legacy`) that reads the backward GRU

@@ -23,7 +23,11 @@ from crossmodal.models.parts.region_attention import RegionAttention, weighted
 
 
 class Settings(captioner.Settings):
-    """The defaults are those of a public reproduction, since the paper names none: widths of 512, Adam, λ of 1."""
+    """The defaults are those of a public reproduction (sgrvinod), as the paper names none: widths of 512, Adam, λ = 1.
+
+    It trains for up to 120 epochs, until BLEU-4 on validation has not risen for 20, and lowers the rate after eight
+    such epochs alone. The authors' program has 1,800 units, batches of 64, two layers of attention and a rate of 2e-4.
+    """
 
     attention_dim: int = Field(512, ge=1, description="units of the attention")
     attends: bool = Field(True, description="whether it attends; otherwise all regions have the same weight")

@@ -33,7 +33,8 @@ class Settings(Labelled):
     """The settings of the authors' program on NUS-WIDE, whose row in the CVS thesis is that of 128 bits.
 
     It pre-trains the discriminator for up to 1,000 passes and makes 30 rounds of one pass for the discriminator and two
-    for the generator, in batches of 20, with rates that fall by a tenth every 20,000 steps.
+    for the generator, with rates that fall by a tenth every 20,000 steps. Its pre-training has batches of 20, its
+    rounds take one item at a time; here all batches have 20. The 100 epochs of pre-training are this project's choice.
     """
 
     standardise: Standardise = False

@@ -31,6 +31,12 @@ class Settings(Schedule):
 
     The beam of the programs has 5 (ruotianluo, sgrvinod) or 3 captions (those of adaptive attention and of 2-D states);
     here it is 5 for all, so that captioners differ by what they have learned.
+
+    The other choices that are the same for all: batches are of pairs (50 in ruotianluo's program, ten images with five
+    captions each; 100 in that of up-down attention); words that occur four times are known (more than five times in the
+    programs) and captions are read to their end (cut at 16 to 50 words there); ruotianluo's configurations of NIC and
+    of up-down attention have a rate of 5e-4, where its options have 4e-4 as here, and scheduled sampling
+    (`scheduled_every: 5`).
     """
 
     word_dim: int = Field(512, ge=1, description="dimensions of a word vector")

@@ -19,7 +19,7 @@ Betas = Annotated[tuple[Share, Share], Field(description="Adam's decay rates")]
 
 
 class Chosen(base.Model):
-    """A system whose setting `optimiser` is `adam`, `adadelta`, or `sgd` or `nesterov` with a momentum of .9.
+    """A system whose setting `optimiser` is `adam`, `adadelta`, `plain_sgd`, or `sgd` or `nesterov` with momentum.
 
     `parts` defines its optimiser groups, which may have different learning rates.
     """
@@ -39,7 +39,8 @@ class Chosen(base.Model):
             return {"model": torch.optim.Adam(groups, **common)}
         if name == "adadelta":
             return {"model": torch.optim.Adadelta(groups, rho=RHO, eps=EPSILON, **common)}
-        return {"model": torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=name == "nesterov", **common)}
+        momentum = 0.0 if name == "plain_sgd" else MOMENTUM
+        return {"model": torch.optim.SGD(groups, momentum=momentum, nesterov=name == "nesterov", **common)}
 
 
 class Adam(base.Model):
