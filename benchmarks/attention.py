@@ -9,6 +9,7 @@ Then the forward and backward pass of a batch's hinges, with hardest negatives a
 from __future__ import annotations
 
 import sys
+import time
 from functools import partial
 
 import torch
@@ -88,6 +89,7 @@ def main() -> None:
             print(
                 f"SCAN {attention}: {ratio:.2f} x the products of its equations, {over:.2f} x those of inner products"
             )
+    torch.set_num_threads(1)  # as a run is trained
     batch = drawn(128 // shrink, 128 // shrink, DIM)
     for attention in ("text-to-image", "image-to-text"):
         cases = {
@@ -95,7 +97,7 @@ def main() -> None:
             for kind in ("hardest", "all")
             for way in ("at once", "checkpointed")
         }
-        seconds = alternate(cases, ROUNDS)
+        seconds = alternate(cases, ROUNDS, time.process_time)
         found[attention]["training"] = {"seconds": seconds}
         for kind in ("hardest", "all"):
             times = seconds[f"{kind}, at once"] / seconds[f"{kind}, checkpointed"]

@@ -15,6 +15,7 @@ import pytest
 from mutations import Mutant
 
 QUICK = 0.5  # seconds of processor time of a test that is run though it does not reach the changed line
+SMALL = 5.0  # processor seconds of all tests of a file that is asked about what a module declares
 
 
 @dataclass
@@ -31,18 +32,22 @@ class Baseline:
         A test that does not reach a line may still depend on it, by what an earlier test has left in a cache.
         """
         lines, stem = self.reached.get(mutant.file, {}), f"/test_{Path(mutant.file).stem}.py"
-        by_test = set().union(*(lines.get(line, ()) for line in statement(mutant.file, mutant.line)))
-        if mutant.line in _outside_functions(mutant.file):  # traced in the test alone that imported the module first
-            by_test = set().union(*lines.values())
-            by_test |= {test for test in self.seconds if test.split("::")[0].endswith(stem)}
         files: dict[str, list[str]] = defaultdict(list)
         for test in self.seconds:
             files[test.split("::")[0]].append(test)
 
-        def weight(file: str) -> tuple[bool, float]:
-            return not file.endswith(stem), sum(self.seconds[test] for test in files[file])
+        def total(file: str) -> float:
+            return sum(self.seconds[test] for test in files[file])
 
-        chosen = sorted({test.split("::")[0] for test in by_test}, key=weight)
+        by_test = set().union(*(lines.get(line, ()) for line in statement(mutant.file, mutant.line)))
+        if mutant.line in _outside_functions(mutant.file):  # traced in the test alone that imported the module first
+            by_test = set().union(*lines.values())
+            # Tests of bounds and defaults reach no line of a module, which its settings declare.
+            by_test |= {t for file in files if file.endswith(stem) or total(file) < SMALL for t in files[file]}
+
+        chosen = sorted(
+            {test.split("::")[0] for test in by_test}, key=lambda file: (not file.endswith(stem), total(file))
+        )
         first = [t for file in chosen for t in sorted(set(files[file]) & by_test, key=self.seconds.__getitem__)]
         rest = [t for file in chosen for t in sorted(set(files[file]) - by_test, key=self.seconds.__getitem__)]
         return first + [test for test in rest if self.seconds[test] < QUICK]

@@ -24,6 +24,13 @@ HEADLINES = (
     ("Ranks in both directions, against one fp32 product", "ranking", "both_ways / random / ratio", OF_TIME),
     ("mAP@50, against one product and one sort", "ranking", "average_precision / ratio / map@50", OF_TIME),
     ("Training SCAN, against bare steps", "training", "systems / scan / share_of_bare", OF_SPEED),
+    (
+        "Its scores and their gradients, against all pairs at once",
+        "attention",
+        "text-to-image / training / hardest",
+        FASTER,
+    ),
+    ("Training a GRU of captions, against PyTorch's", "recurrent", "gru, both directions / pytorch_over_ours", FASTER),
     ("Training mFSR, against bare steps", "training", "systems / mfsr / share_of_bare", OF_SPEED),
     ("Training bottom-up top-down, against bare steps", "captioning", "systems / updown / share_of_bare", OF_SPEED),
     ("Its beams of five for 1,000 images, on one core", "captioning", "systems / updown / beam / core", SECONDS),

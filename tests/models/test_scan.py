@@ -131,7 +131,8 @@ def test_what_depends_on_sentences_alone_is_computed_once_for_all_images(pairs):
 def test_a_checkpoint_has_the_gradients_of_all_pairs(few, monkeypatch):
     """Of a weighted sum of five scores, whose pairs share images and sentences, through a parameter too."""
     monkeypatch.setattr(attention, "FEW", few)
-    monkeypatch.setattr(attention, "BUDGET", 8 * 200)
+    monkeypatch.setattr(attention, "BUDGET", 200)
+    monkeypatch.setattr(attention, "LEARNED", 200)
     (regions, there), (words, said) = sets(COUNTS, 0), sets(LENGTHS, 1)
     weights = torch.zeros(len(COUNTS), len(LENGTHS), dtype=torch.float64)
     weights[[0, 0, 1, 2, 2], [1, 3, 1, 0, 2]] = torch.tensor([0.5, -2.0, 1.0, 3.0, -0.25], dtype=torch.float64)

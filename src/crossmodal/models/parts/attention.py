@@ -26,7 +26,7 @@ EPSILON = 1e-8
 BUDGET = 8 * 2**20  # bytes; larger blocks do not fit a processor's cache and are slower
 DEVICE_BUDGET = 256 * 2**20  # of a device that is kept waiting by small blocks
 BLOCK = 64  # images at once
-KEPT = 8  # tensors of a block's size that its backward pass keeps, about
+LEARNED = BUDGET // 2  # of blocks that are differentiated (measured): smaller ones add gradients more often
 FEW = 1 / 8  # share of the pairs below which pairs alone take less time than blocks
 
 
@@ -215,7 +215,7 @@ class _Checkpointed(torch.autograd.Function):
             of_images, of_sentences, *others = _gradients(torch.vmap(of_pair), *pairs, parameters, given)
             return None, None, None, _added(of_images, rows, images), _added(of_sentences, columns, sentences), *others
         of_images, of_sentences, *others = (torch.zeros_like(x) for x in (images, sentences, *parameters))
-        for block in _blocks(images, sentence_mask, BUDGET // KEPT if images.device.type == "cpu" else None):
+        for block in _blocks(images, sentence_mask, LEARNED if images.device.type == "cpu" else None):
             words, mask = sentences[block.sentences, : block.words], sentence_mask[block.sentences, : block.words]
             total = torch.zeros_like(words)
             for part in block.images:
