@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from inspect import ismodule
 from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from crossmodal import experiments
 from crossmodal.core.errors import UserError
 from crossmodal.dag import Dag
-from crossmodal.experiments import Job, check_datasets, check_settings, from_config, merge, plan
+from crossmodal.experiments import check_datasets, check_settings, from_config, merge, plan
 from crossmodal.experiments.named import before_of
 from tests.experiments.small_plan import PAPER, PARAMS, SCAN
 
@@ -151,10 +149,3 @@ def test_the_run_before_lies_beside_a_run_whose_folder_has_its_name(planned, tmp
     assert before_of(one, job, elsewhere / job.key) == elsewhere / job.before
     assert before_of(one, job, elsewhere / "mine") == Path("results/runs") / job.before
     assert before_of(one, job.model_copy(update={"after": None}), elsewhere / job.key) is None
-
-
-def test_a_thread_at_least_and_all_that_is_offered_is_listed():
-    with pytest.raises(ValidationError, match="threads"):
-        Job(dataset="a", split="full", model="vsepp", seed=0, threads=0)
-    offered = {name for name, value in vars(experiments).items() if not name.startswith("_") and not ismodule(value)}
-    assert set(experiments.__all__) == offered - {"annotations"}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from inspect import ismodule
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from crossmodal import experiments
 from crossmodal.core import limits
 from crossmodal.core.errors import UserError
 from crossmodal.core.limits import Limits
-from crossmodal.experiments import config_of, extractors_in, from_config, load, merge
+from crossmodal.experiments import Job, config_of, extractors_in, from_config, load, merge
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -308,3 +310,13 @@ def test_bounds_of_what_is_filled_in_are_reached_and_not_passed(monkeypatch):
     assert with_(**blocks)
     monkeypatch.setattr(limits, "_limits", Limits(yaml_nodes=values - 1))
     assert f"has more than {values - 1} values" in fault(**blocks)
+
+
+def test_a_job_has_a_thread_at_least():
+    with pytest.raises(ValidationError, match="threads"):
+        Job(dataset="a", split="full", model="vsepp", seed=0, threads=0)
+
+
+def test_all_that_the_package_offers_is_listed():
+    offered = {name for name, value in vars(experiments).items() if not name.startswith("_") and not ismodule(value)}
+    assert set(experiments.__all__) == offered - {"annotations"}
