@@ -70,6 +70,7 @@ def test_what_it_does_not_know_is_left_to_pytorch(kind, monkeypatch):
         ours(words)
     for options in ({"bias": False}, {"layers": 2, "dropout": 0.5}):
         networks(kind, **options)[0](words)
+    ours(words[0])  # a single sequence
     assert not taken
     with pytest.raises(TypeError):
         ours(words)  # this one it does

@@ -155,6 +155,15 @@ def test_a_checkpoint_has_the_gradients_of_all_pairs(few, monkeypatch):
     assert seen == [1] if few else sum(seen) == weights.numel()  # one call maps over the pairs
 
 
+def test_a_checkpoint_of_scores_without_a_gradient():
+    """As where every pair exceeds its negatives by the margin."""
+    (regions, there), (words, said) = sets(COUNTS, 0), sets(LENGTHS, 1)
+    inputs = regions.requires_grad_(), words.requires_grad_()
+    scores = attention.checkpointed_scores(partial(cross_attention_scores, smooth=9.0), *inputs, there, said)
+    for gradient in torch.autograd.grad((scores - 5).clamp(min=0).sum(), inputs):
+        assert not gradient.any()
+
+
 def small(**over):
     torch.manual_seed(0)
     return scan.Model(scan.Settings(dim=6, word_dim=4, **over), base.Context({"image": (4, 5)}, 12))

@@ -204,7 +204,10 @@ class _Checkpointed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         image_mask, sentence_mask, images, sentences, *parameters = ctx.saved_tensors
+        of_images, of_sentences, *others = (torch.zeros_like(x) for x in (images, sentences, *parameters))
         rows, columns = gradient.nonzero(as_tuple=True)
+        if not len(rows):
+            return None, None, None, of_images, of_sentences, *others
         if len(rows) <= gradient.numel() * FEW:
 
             def of_pair(*pair: Tensor) -> Tensor:
@@ -214,7 +217,6 @@ class _Checkpointed(torch.autograd.Function):
             given = gradient[rows, columns]
             of_images, of_sentences, *others = _gradients(torch.vmap(of_pair), *pairs, parameters, given)
             return None, None, None, _added(of_images, rows, images), _added(of_sentences, columns, sentences), *others
-        of_images, of_sentences, *others = (torch.zeros_like(x) for x in (images, sentences, *parameters))
         for block in _blocks(images, sentence_mask, LEARNED if images.device.type == "cpu" else None):
             words, mask = sentences[block.sentences, : block.words], sentence_mask[block.sentences, : block.words]
             total = torch.zeros_like(words)

@@ -29,7 +29,8 @@ class _Trained:
         learned = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         plain = self.bias and not self.dropout and not self.proj_size
         data = sequences.data
-        if not (learned and plain and self.batch_first and data.device.type == "cpu"):
+        single = isinstance(sequences, Tensor) and sequences.ndim < 3
+        if single or not (learned and plain and self.batch_first and data.device.type == "cpu"):
             return super().forward(sequences, hx)
         if isinstance(sequences, Tensor):
             count, length, _ = sequences.shape
