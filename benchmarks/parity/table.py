@@ -179,6 +179,8 @@ def _settings(value: dict[str, Any]) -> str:
     names = {"epochs": "epochs", "dim": "d", "batch_size": "batch", "lr": "lr"}
     ours = value["settings"]["ours"]
     told = [f"{name} {ours[key]:g}" for key, name in names.items() if key in ours]
+    if ours.get("lr_drop", ours.get("epochs", 0)) < ours.get("epochs", 0):
+        told.append(f"a tenth after {ours['lr_drop']} epochs")
     return f" ({', '.join(told)})" if told else ""
 
 

@@ -279,8 +279,8 @@ def test_fewer_epochs_shorten_both_sides_alike():
     import comparisons
 
     one = comparisons.COMPARISONS["vsepp-hardest"].smaller(10, 64)
-    assert (one.settings["epochs"], one.settings["lr_drop"], one.settings["dim"]) == (10, 5, 64)
-    assert (one.options["num_epochs"], one.options["lr_update"], one.options["embed_size"]) == (10, 5, 64)
+    assert (one.settings["epochs"], one.settings["lr_drop"], one.settings["dim"]) == (10, 10, 64)
+    assert (one.options["num_epochs"], one.options["lr_update"], one.options["embed_size"]) == (10, 10, 64)
 
 
 def test_both_sides_of_every_comparison_have_the_same_settings():
