@@ -45,9 +45,8 @@ class Baseline:
             # Tests of bounds and defaults reach no line of a module, which its settings declare.
             by_test |= {t for file in files if file.endswith(stem) or total(file) < SMALL for t in files[file]}
 
-        chosen = sorted(
-            {test.split("::")[0] for test in by_test}, key=lambda file: (not file.endswith(stem), total(file))
-        )
+        chosen = {test.split("::")[0] for test in by_test}
+        chosen = sorted(chosen, key=lambda file: (not file.endswith(stem), total(file)))
         first = [t for file in chosen for t in sorted(set(files[file]) & by_test, key=self.seconds.__getitem__)]
         rest = [t for file in chosen for t in sorted(set(files[file]) - by_test, key=self.seconds.__getitem__)]
         return first + [test for test in rest if self.seconds[test] < QUICK]

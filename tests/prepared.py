@@ -144,3 +144,15 @@ def outside(tmp_path, monkeypatch):
 
     yield put
     forget(*packages)
+
+
+def watched_sources(monkeypatch) -> set[str]:
+    """A set that receives the name of each module whose source a hash covers from now on."""
+    seen, source = set(), registry._source
+
+    def watched(path):
+        seen.add(path)
+        return source(path)
+
+    monkeypatch.setattr(registry, "_source", watched)
+    return seen

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from crossmodal.core import registry
-from tests.prepared import forget
+from tests.prepared import forget, watched_sources
 
 MODEL = "from crossmodal.models.scan import Model, Settings\n"  # whose forms are asked for, to be hashed too
 IMPORTING = [
@@ -131,14 +131,7 @@ def test_modules_that_import_each_other_have_an_end(plugin):
 
 def followed(monkeypatch, kind: str, name: str) -> set[str]:
     """The modules that a hash covers."""
-    seen = set()
-    source = registry._source
-
-    def watched(path):
-        seen.add(path)
-        return source(path)
-
-    monkeypatch.setattr(registry, "_source", watched)
+    seen = watched_sources(monkeypatch)
     registry.source_hash.__wrapped__(kind, name)
     return seen
 

@@ -12,6 +12,7 @@ import yaml
 from crossmodal.core import registry
 from crossmodal.dag import Dag
 from crossmodal.tasks import base
+from tests.prepared import watched_sources
 
 ROOT = Path(__file__).parents[2]
 CACHES = [getattr(registry, name) for name in ("names", "source_hash", "_declared", "_source", "_file", "form")]
@@ -104,14 +105,7 @@ def test_a_label_is_printed_again_and_nothing_is_trained(identities, monkeypatch
 
 
 def test_training_depends_on_no_statistics_and_no_report(monkeypatch):
-    seen = set()
-    source = registry._source
-
-    def watched(path):
-        seen.add(path)
-        return source(path)
-
-    monkeypatch.setattr(registry, "_source", watched)
+    seen = watched_sources(monkeypatch)
     for model in registry.names("models"):
         for relevance in ("group", "label"):
             task = base.chooser_of(model, relevance)
