@@ -78,6 +78,7 @@ PRINTED = {
     "cmpm": {  # scripts/train_flickr_resnet_cmpm.sh of YingZhangDUT/Cross-Modal-Projection-Learning, first stage
         "batch_size": 32, "epochs": 15, "lr": 2e-4, "lr_drop": 15, "clip": 0.0, "dim": 512, "word_dim": 512,
         "units": 512, "dropout": 0.3, "pooled": "padded", "matching": 1.0, "classification": 0.0,
+        "joint_norm": True, "norm_decay": 0.997, "weight_decay": 4e-5,  # nets/resnet_utils.py; nets' default decay
     },
     "dspe": {  # Wang et al. (2016), from memory, and the network of lwwang/Two_branch_network; batches as in mFSR
         "batch_size": 750, "captions_per_image": 2, "lr": 0.1, "lr_drop": 10, "lr_factor": 0.1, "optimiser": "sgd",
@@ -317,9 +318,7 @@ OWN = {
     "order_embeddings": {"epochs": 30, "lr_drop": 30, "min_count": 4},  # up to 100 epochs, and every word
     "vse0": {"image_unit": True, "unit_images": True},  # the latter as in the paper
     "pvse": {"min_count": 4},  # every word
-    "cmpm": {  # the 12,000 commonest words, features as they are, a decay of 4e-5 of the common space's maps
-        "min_count": 4, "image_unit": True, "weight_decay": 0.0,
-    },
+    "cmpm": {"min_count": 4, "image_unit": True},  # the 12,000 commonest words, features as they are
     "cbt": {"inter_weight": 0.5, "output": "linear", "standardise": False, "sampling": "shuffled"},  # 0 and sigmoids
     "ccl": {  # stochastic gradient descent with a decay of .004, 20,000 steps, RBMs first
         "pretrain_epochs": 50, "epochs": 200, "lr_drop": 200, "optimiser": "adam", "weight_decay": 0.0,

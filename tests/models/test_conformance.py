@@ -165,8 +165,15 @@ def test_captions_do_not_feel_their_batch(name):
         torch.testing.assert_close(model.encode("image", batch, "text").norm(dim=1), torch.ones(10))
 
 
-# Groups that are not to decay: word vectors and the first projection, biases, and critics beside the model.
-WITHOUT_DECAY = {"dan": ["model1", "model2"], "rrfnet": ["model1"], "gxn": ["critic0"], "mfsr": ["discriminators0"]}
+# Groups that are not to decay: word vectors and the first projection, biases, all but the maps to the common space, and
+# critics beside the model.
+WITHOUT_DECAY = {
+    "dan": ["model1", "model2"],
+    "cmpm": ["model0"],
+    "rrfnet": ["model1"],
+    "gxn": ["critic0"],
+    "mfsr": ["discriminators0"],
+}
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -88,14 +88,48 @@ def test_padding_is_a_zero_in_the_maximum_over_time():
     context = base.Context({"image": (6,)}, 20)
     tokens = captions()
     for pooled in ("padded", "words"):
-        settings = cmpm.Settings(dim=5, word_dim=4, units=3, pooled=pooled, dropout=0.0)
+        settings = cmpm.Settings(dim=5, word_dim=4, units=3, pooled=pooled, dropout=0.0, joint_norm=False)
         text = cmpm.Model(settings, context).text
         for row, length in enumerate(tokens.lengths.tolist()):
             alone = base.Tokens(tokens.ids[row : row + 1, :length], tokens.lengths[row : row + 1])
             states = text.words(alone)[0]
             assert states.shape == (length, 6)
             longest = states.amax(0) if pooled == "words" else torch.cat([states, torch.zeros(1, 6)]).amax(0)
-            torch.testing.assert_close(text.fc(longest), text(tokens)[row])
+            torch.testing.assert_close(text.joint(longest), text(tokens)[row])
+
+
+def test_the_common_space_of_cmpm_is_batch_normalised():
+    """As in the program: no bias, and .003 of a batch's statistics, of which the variance is the unbiased one."""
+    torch.manual_seed(0)
+    settings = cmpm.Settings(dim=5, word_dim=4, units=3, dropout=0.0)
+    model = cmpm.Model(settings, base.Context({"image": (6,)}, 20))
+    assert model.image.fc.bias is None
+    assert model.text.joint.fc.bias is None
+    images = 3 + torch.randn(4, 6)
+    batch = base.Batch({"image": images, "text": captions()}, torch.arange(4))
+    mapped = (images @ model.image.fc.weight.T).double()
+    expected = (mapped - mapped.mean(0)) / (mapped.var(0, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(model.vectors("image", batch).double(), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.image.norm.running_mean.double(), 0.003 * mapped.mean(0), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        model.image.norm.running_var.double(), 0.997 + 0.003 * mapped.var(0), atol=1e-6, rtol=1e-4
+    )
+    texts = model.vectors("text", batch)
+    torch.testing.assert_close(texts.mean(0), torch.zeros(5), atol=1e-5, rtol=0)
+
+
+def test_cmpm_decays_the_maps_to_the_common_space_alone():
+    torch.manual_seed(0)
+    settings = cmpm.Settings(dim=5, word_dim=4, units=3, dropout=0.0, weight_decay=0.5)
+    model = cmpm.Model(settings, base.Context({"image": (6,)}, 20))
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser = model.optimisers(model.stages()[0])["model"]
+    optimiser.step()
+    changed = {name for name, value in model.named_parameters() if not value.equal(before[name])}
+    assert changed == {"image.fc.weight", "text.joint.fc.weight"}
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(before)
 
 
 def test_order_violations_by_hand():

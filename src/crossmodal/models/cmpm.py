@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from crossmodal.models import base
 from crossmodal.models.parts import finetuning
-from crossmodal.models.parts.encoders import ImageEncoder, WordEncoder, mask
+from crossmodal.models.parts.encoders import WordEncoder, mask
+from crossmodal.models.parts.optimisers import others
 
 EPSILON = 1e-8
 
@@ -27,15 +28,17 @@ class Settings(finetuning.Settings):
     mFSR's tables state batches of 128. The program trains on the 12,000 commonest words (here `min_count`), without
     clipping, for 15 epochs with a fixed image network and for 15 with all parts at a tenth of the learning rate.
 
-    Four things of the program are left out: the batch normalisation of its joint maps, which have no bias, with a
-    weight decay of 4e-5; image features that are not of unit length (`image_unit` here, which changes the scale of the
-    matching softmax); first states of the LSTM that are learned; and moving averages of the weights, with which it can
-    test.
+    Two things of the program are left out: first states of the LSTM that are learned, and moving averages of the
+    weights, with which it can test. Its image features are not of unit length (`image_unit` here), which makes no
+    difference where the maps to the common space are batch normalised.
     """
 
     batch_size: int = Field(32, ge=2)
     epochs: int = Field(15, ge=1)
     clip: float = Field(0.0, ge=0)
+    weight_decay: float = Field(
+        4e-5, ge=0, description="weight decay of the maps to the common space and of the image network's convolutions"
+    )
     dim: int = Field(512, ge=1, description="dimensions of the common space")
     word_dim: int = Field(512, ge=1, description="dimensions of a word vector")
     units: int = Field(512, ge=1, description="units of the LSTM in each direction")
@@ -45,10 +48,40 @@ class Settings(finetuning.Settings):
         description="what the states of the LSTM are compared with in the maximum over time: padded: a zero too, as in "
         "the program, whose sentences are padded; words: the caption's own words alone",
     )
+    joint_norm: bool = Field(
+        True,
+        description="whether the maps to the common space have batch normalisation in place of a bias, as in the "
+        "program; without it, vectors are short at the start, so that the softmax of the matching loss is nearly even",
+    )
+    norm_decay: float = Field(
+        0.997,
+        ge=0,
+        lt=1,
+        description="share of a running mean or variance of that normalisation that a step leaves; training of few "
+        "steps needs less",
+    )
     matching: float = Field(1.0, ge=0, description="weight of the matching loss CMPM")
     classification: float = Field(
         0.0, ge=0, description="weight of the classification loss CMPC; 1 in the authors' best rows, 0 in mFSR's"
     )
+
+
+class JointMap(nn.Module):
+    """A linear map to the common space, with batch normalisation in place of a bias if `joint_norm`."""
+
+    def __init__(self, s: Settings, in_dim: int):
+        super().__init__()
+        self.fc = nn.Linear(in_dim, s.dim, bias=not s.joint_norm)
+        nn.init.kaiming_normal_(self.fc.weight, nonlinearity="relu")  # the program's, whose variance is 2 / in_dim
+        if s.joint_norm:
+            self.norm: nn.Module = nn.BatchNorm1d(s.dim, momentum=1 - s.norm_decay)
+        else:
+            nn.init.zeros_(self.fc.bias)
+            self.norm = nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, dim), not of unit length."""
+        return self.norm(self.fc(features))
 
 
 class Text(nn.Module):
@@ -61,21 +94,21 @@ class Text(nn.Module):
             context.vocabulary_size, s.word_dim, s.units, cell="lstm", unit=False, dropout=s.dropout, joined=True
         )
         self.dropout = nn.Dropout(s.dropout)
-        self.fc = ImageEncoder(2 * s.units, s.dim, unit=False)
+        self.joint = JointMap(s, 2 * s.units)
 
     def forward(self, tokens: base.Tokens) -> Tensor:
         """(B, L) ids -> (B, dim)."""
         states = self.dropout(self.words(tokens))
         valid = mask(tokens.lengths, states.shape[1])
         longest = states.masked_fill(~valid[..., None], -torch.inf).amax(1)
-        return self.fc(longest.clamp(min=0) if self.pooled == "padded" else longest)
+        return self.joint(longest.clamp(min=0) if self.pooled == "padded" else longest)
 
 
 class Model(finetuning.Model):
     def __init__(self, settings: Settings, context: base.Context):
         super().__init__(settings, context)
         self.image_network, in_dim = finetuning.network_of(settings, context)
-        self.image = ImageEncoder(in_dim, settings.dim, unit=False)
+        self.image = JointMap(settings, in_dim)
         self.text = Text(settings, context)
         if settings.classification:
             if context.groups is None:
@@ -92,6 +125,14 @@ class Model(finetuning.Model):
     def encode(self, modality: str, batch: base.Batch, partner: str) -> Tensor:
         """(B, dim) unit vectors; `partner` makes no difference."""
         return F.normalize(self.vectors(modality, batch), dim=1)
+
+    def optimisers(self, stage: base.Stage) -> dict[str, torch.optim.Optimizer]:
+        decayed = [self.image.fc.weight, self.text.joint.fc.weight]
+        if self.image_network is not None:
+            decayed += [m.weight for m in self.image_network.modules() if isinstance(m, nn.Conv2d)]
+        decay = {"params": decayed, "weight_decay": self.settings.weight_decay}
+        groups = [{"params": others(self.parameters(), decay), "weight_decay": 0.0}, decay]
+        return {"model": torch.optim.Adam(groups, lr=stage.lr)}
 
     def loss(self, batch: base.Batch, progress: float, turn: str) -> dict[str, Tensor]:
         s = self.settings
