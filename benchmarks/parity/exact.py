@@ -1,8 +1,8 @@
 """The same weights, the same batches: an authors' program and ours compared number by number, in double precision.
 
 Encodings, loss, the gradient of every parameter, the norm at which they are clipped, and the weights after some steps
-of Adam, with the largest difference of each, relative to the largest number of its kind. `exact.py SPEC.json`, whose
-`found` names the result.
+of Adam, with the largest difference of each, relative to the largest number of its kind; then the losses of two epochs.
+`exact.py SPEC.json`, whose `found` names the result.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from crossmodal.language.tokens import SPECIAL
 from crossmodal.models import base
 
 STEPS = 5
+"""Steps whose norms and weights are compared."""
+EPOCHS = 2
+"""Epochs whose losses are compared: whether more than a step is alike, and what follows on the last batch."""
 SAME = 1e-6
 """Relative difference up to which two numbers count as the same: rounding, and SCAN's small constant in its norms."""
 
@@ -113,31 +116,32 @@ def _parameters(ours: base.Model, theirs: Any) -> list[tuple[nn.Parameter, nn.Pa
     return pairs
 
 
-def _double(corpus: Corpus, size: int) -> list[base.Batch]:
-    found = []
-    for batch in batches(corpus, size, 0, 0):
-        image = batch.inputs["image"]
-        batch.inputs["image"] = (
-            base.Regions(image.features.double(), image.counts) if isinstance(image, base.Regions) else image.double()
-        )
-        found.append(batch)
-        if len(found) == STEPS:
-            break
-    return found
+def _double(corpus: Corpus, size: int) -> Iterator[tuple[int, base.Batch]]:
+    """The number of the epoch, and a batch of it."""
+    for epoch in range(EPOCHS):
+        for batch in batches(corpus, size, 0, epoch):
+            image = batch.inputs["image"]
+            batch.inputs["image"] = (
+                base.Regions(image.features.double(), image.counts)
+                if isinstance(image, base.Regions)
+                else image.double()
+            )
+            yield epoch, batch
 
 
-def _differences(ours: base.Model, theirs: Any, made: list[base.Batch]) -> dict:
+def _differences(ours: base.Model, theirs: Any, made: Iterator[tuple[int, base.Batch]]) -> dict:
     (stage,) = ours.stages()
     ((turn, optimiser),) = ours.optimisers(stage).items()
     found: dict[str, float] = {}
-    losses = []
+    losses: list[tuple[float, float]] = []
+    sums = torch.zeros(EPOCHS, 2, dtype=torch.float64)
     order_of_marks = torch.tensor([MARKS.index(mark) for mark in SPECIAL])
 
     def note(what: str, mine: Tensor, its: Tensor) -> None:
         scale = max(float(its.detach().abs().max()), torch.finfo(its.dtype).tiny)
         found[what] = max(found.get(what, 0.0), float((mine - its).detach().abs().max()) / scale)
 
-    for step, batch in enumerate(made):
+    for step, (epoch, batch) in enumerate(made):
         tokens, image = batch.inputs["text"], batch.inputs["image"]
         order = torch.argsort(tokens.lengths, descending=True, stable=True)
         back = torch.argsort(order)
@@ -154,7 +158,7 @@ def _differences(ours: base.Model, theirs: Any, made: list[base.Batch]) -> dict:
         my_loss = ours.loss(batch, 0.0, turn)["loss"]
         optimiser.zero_grad()
         my_loss.backward()
-        losses.append((my_loss.item(), its_loss.item()))
+        sums[epoch] += torch.tensor([my_loss.item(), its_loss.item()])
         pairs = _parameters(ours, theirs)
         if step == 0:
             note("loss", my_loss.detach(), its_loss.detach())
@@ -164,21 +168,26 @@ def _differences(ours: base.Model, theirs: Any, made: list[base.Batch]) -> dict:
             nn.utils.clip_grad_norm_(list(ours.parameters()), ours.settings.clip),
             nn.utils.clip_grad_norm_(theirs.params, theirs.grad_clip),
         ]
-        note("norm of the gradient" if step == 0 else "norm of the gradient, later steps", *norms)
         optimiser.step()
         theirs.optimizer.step()
+        if step >= STEPS:
+            continue
+        losses.append((my_loss.item(), its_loss.item()))
+        note("norm of the gradient" if step == 0 else "norm of the gradient, later steps", *norms)
         for mine, its in pairs:
             note(
-                f"weights after step {1 if step == 0 else len(made)}",
+                f"weights after step {1 if step == 0 else STEPS}",
                 _in_order(mine, mine, ours).detach(),
                 its.detach(),
             )
+    for number, (mine, its) in enumerate(sums, start=1):
+        note(f"mean loss of epoch {number}", mine, its)
     return {"differences": found, "losses": losses, "same": all(v <= SAME for k, v in found.items() if _first(k))}
 
 
 def _first(what: str) -> bool:
     """Whether it belongs to the first step: later ones magnify what Adam makes of gradients that are nearly zero."""
-    return not what.startswith("weights") and not what.endswith("later steps")
+    return not what.startswith(("weights", "mean loss of epoch")) and not what.endswith("later steps")
 
 
 def _named(ours: base.Model) -> list[tuple[str, nn.Parameter]]:

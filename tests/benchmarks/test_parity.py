@@ -319,7 +319,8 @@ def test_the_page_shows_what_is_level_and_what_is_not(tmp_path):
     write_json(tmp_path / "parity-vsepp-sum.json", {**about, **found, **one.judged(found)})
     table.write(tmp_path, tmp_path / "parity.md")
     page = (tmp_path / "parity.md").read_text()
-    assert "| R@1 | 20.0 ± 1.0 | 10.0 ± 0.0 | **no** |" in page
+    # Welch: t = 10 / sqrt(1 / 3) with two degrees of freedom, whose two-sided p is 1 - t / sqrt(t² + 2).
+    assert "| R@1 | 20.0 ± 1.0 | 10.0 ± 0.0 | **no** | 0.003 |" in page
     assert "(epochs 30, d 1024, batch 128, lr 0.0002) | fartashf/vsepp | 3 | **no** | 3.0 | 6.0 | 0.50 | yes |" in page
     assert "- theirs: 4, 2" in page
     assert "penghu-cs/DSCMR" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,22 +17,27 @@ from crossmodal.models import (
     base,
     cbt,
     ccl,
+    cgan,
     cmpm,
     corrae,
     cvs,
+    cvs_adversarial,
     dckt,
+    devise,
     dsve,
     kulkarni,
+    mcsm,
     rrfnet,
     rvs,
     scacmr,
     sgm,
     socher,
+    ugach,
     uncsm,
     vdr,
     vse0,
 )
-from crossmodal.models.parts import decoding, objectives
+from crossmodal.models.parts import captioner, decoding, objectives, words
 from tests.models import test_farhadi as of_farhadi
 from tests.models import test_realisers as of_realisers
 from tests.models.captioners import small
@@ -300,3 +306,105 @@ def test_momentum_of_the_optimisers(optimiser, momentum):
     model = cbt.Model(cbt.Settings(hidden=(5,), dim=4, optimiser=optimiser), context)
     (group,) = model.optimisers(model.stages()[0])["model"].param_groups
     assert (group["momentum"], group["nesterov"]) == (momentum, optimiser == "nesterov")
+
+
+# -- parts that are trained, rates and stages -------------------------------------------------------------------------
+
+
+def test_word_vectors_are_trained_or_stay():
+    context = base.Context({}, 6)
+    for trained in (True, False):
+        layer = words.embedding(context, words.WordVectors(word_dim=3, train_words=trained))
+        assert layer.weight.requires_grad is trained
+        assert not layer.weight[0].any()
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_how_fast_cmpm_learns_the_statistics_of_its_common_space(decay):
+    model = built(cmpm, base.Context({"image": (5,)}, 12), dim=3, word_dim=4, units=3, norm_decay=decay)
+    images = drawn(4, 5)
+    mapped = images @ model.image.fc.weight.T
+    model.vectors("image", base.Batch({"image": images}))
+    torch.testing.assert_close(model.image.norm.running_mean, (1 - decay) * mapped.mean(0))
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [("none", lambda x: x), ("tanh", torch.tanh), ("leaky", lambda x: x.where(x > 0, x / 100))],
+)
+def test_the_activation_of_objects_and_relations(activation, function):
+    torch.manual_seed(0)
+    s = sgm.Settings(dim=4, units=6, word_dim=3, activation=activation)
+    part = sgm.Objects(s, 5)
+    fused, related = torch.randn(2, 6), torch.randn(2, 18)
+    for layer, given in ((part.object, fused), (part.relation, related)):
+        torch.testing.assert_close(layer(given), function(given @ layer[0].weight.T + layer[0].bias))
+
+
+def test_how_many_words_mcsm_pools(monkeypatch):
+    torch.manual_seed(0)
+    space = mcsm.TextSpace(mcsm.Settings(word_dim=3, widths=(4,), kernel=1, pool=3), 5).eval()
+    given = {}
+    monkeypatch.setattr(mcsm.Recurrent, "forward", lambda _, x, valid: given.update(x=x, valid=valid))
+    local = torch.randn(2, 7, 3)
+    valid = torch.arange(7) < torch.tensor([7, 2])[:, None]
+    space("text", local * valid[..., None], valid)
+    (layer,), (norm,) = space.convolutions, space.norms
+    plain = (local @ layer.weight[..., 0].T + layer.bias) / (norm.running_var + norm.eps).sqrt()
+    plain = plain.relu() * valid[..., None]
+    expected = torch.stack([plain[:, first : first + 3].amax(1) for first in (0, 3, 6)], 1)
+    torch.testing.assert_close(given["x"], expected)
+    assert given["valid"].tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_the_rate_of_ugachs_discriminator_beside_the_generator():
+    model = ugach.Model(ugach.Settings(hidden=(4,), bits=8, discriminator_lr=0.3), TWO)
+    first, both = model.stages()
+    assert model.optimisers(first)["discriminator"].param_groups[0]["lr"] == first.lr
+    found = model.optimisers(replace(both, lr=0.5))
+    assert found["against_generator"].param_groups[0]["lr"] == pytest.approx(0.15)
+    assert found["generator1"].param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize("hidden", [0, 1, 3])
+def test_the_hidden_layers_of_generators(hidden):
+    model = built(cvs_adversarial, dim=4, hidden_layers=hidden)
+    for generator in model.generators.values():
+        assert [(m.in_features, m.out_features) for m in generator.modules() if isinstance(m, torch.nn.Linear)] == [
+            (4, 4)
+        ] * (hidden + 1)
+
+
+def test_the_rate_of_an_adversarial_captioner_falls_in_each_stage():
+    settings = cgan.Settings(lr_drop=2, lr_factor=0.25)
+    stages = cgan.Model.stages(SimpleNamespace(settings=settings))
+    assert [(stage.lr_drop, stage.lr_factor) for stage in stages] == [(2, 0.25)] * 3
+
+
+@pytest.mark.parametrize(("every", "shares"), [(2, [0.0, 0.0, 0.05, 0.05, 0.1]), (3, [0.0, 0.0, 0.0, 0.05, 0.05])])
+def test_words_are_drawn_the_more_the_longer_a_captioner_is_trained(every, shares):
+    settings = SimpleNamespace(epochs=5, scheduled_every=every, scheduled_most=0.25)
+    of = SimpleNamespace(settings=settings)
+    found = [captioner.Captioner._share_drawn(of, (epoch + 0.5) / 5) for epoch in range(5)]
+    assert found == pytest.approx(shares)
+
+
+def test_the_stages_of_dsve():
+    settings = dsve.Settings(epochs=9, fixed_epochs=1, halvings=5, lr=0.8, lr_drop=2, lr_factor=0.5)
+    stages = dsve.Model.stages(SimpleNamespace(settings=settings))
+    # Halved after the second and the fourth of five epochs, and then as it is.
+    assert [(stage.name, stage.epochs, stage.lr) for stage in stages] == [
+        ("images", 1, 0.8), ("falling", 5, 0.8), ("train", 3, pytest.approx(0.2)),
+    ]  # fmt: skip
+    without = dsve.Settings(epochs=9, fixed_epochs=0, halvings=5)
+    assert [stage.name for stage in dsve.Model.stages(SimpleNamespace(settings=without))] == ["falling", "train"]
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_images_of_devise_are_standardised_or_not(standardise):
+    moments = {"image": (torch.tensor([1.0, 2.0]), torch.tensor([0.5, 4.0]))}
+    context = base.Context({"image": (2,), "class": (3,)}, moments=moments)
+    model = devise.Model(devise.Settings(standardise=standardise), context)
+    images = torch.tensor([[2.0, 6.0]])
+    expected = (torch.tensor([[2.0, 1.0]]) if standardise else images) @ model.map.weight.T
+    torch.testing.assert_close(model.encode("image", base.Batch({"image": images}), "class"), expected)

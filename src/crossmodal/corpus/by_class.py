@@ -3,8 +3,8 @@
 Rows are drawn in one of two ways (`models.parts.labelled.Sampling`). `shuffled` traverses every item once per epoch:
 the CVS thesis, section 3.1.B, continues "till we have traversed through the entire dataset", and the published programs
 of DSCMR and ACMR take the items one after another. `balanced` is class-balanced sampling, which draws all classes
-equally often, whatever the sizes of classes and modalities, so that an epoch leaves out items of large classes; this
-one is our own.
+equally often, whatever the sizes of classes and modalities, so that an epoch leaves out items of large classes; the
+program of CM-GANs draws so.
 """
 
 from __future__ import annotations

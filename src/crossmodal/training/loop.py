@@ -116,7 +116,7 @@ def train(
     for number, stage in enumerate(stages):
         if state and number < state.stage:
             model.begin(stage)
-            continue
+            continue  # its weights are among the restored ones
         model.begin(stage)
         optimisers = model.optimisers(stage)
         # A trial has one epoch per stage, whose last weights are the best ones, so that no copy is needed.

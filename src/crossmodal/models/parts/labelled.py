@@ -27,8 +27,8 @@ Standardise = Annotated[
 class Labelled(base.Schedule):
     """Training settings for data whose items are relevant to each other by class.
 
-    None of the papers and programs that are followed here uses class-balanced sampling, so that `shuffled` is the
-    default of all systems. (The programs of DSCMR and ACMR take the items in the order of their files, unshuffled.)
+    `shuffled` is the default but of systems whose program draws as many items of each class (CM-GANs). (The programs of
+    DSCMR and ACMR take the items in the order of their files, unshuffled.)
     """
 
     sampling: Sampling = Field(

@@ -250,7 +250,7 @@ def _view(plan: Plan, paper: Paper, table: Table, cells: Cells) -> View:
         of_line = [replace(_cell(cell), **places[index, column]) for column, cell in enumerate(part)]
         lines.append(Line(row.label, row.group, row.extra, of_line, mark, _own_extra(part)))
     notes = [(mark, text) for text, mark in marks.items()]
-    notes += [("", text) for text in _settings(cells, _compared_with(paper, table))]
+    notes += [("", text) for text in _settings(table, cells, _compared_with(paper, table))]
     notes += [("", text) for text in _sweeps(cells)]
     placed = any(place["place"] for place in places.values())
     caption = caption_of(plan, paper, table, cells, placed)
@@ -288,23 +288,48 @@ def _own_extra(cells: Cells) -> dict[str, Any]:
     return {key: listed[0] if len(listed) == 1 else ", ".join(map(extra, listed)) for key, listed in values.items()}
 
 
-def _settings(cells: Cells, others: str) -> list[str]:
-    """One sentence per system, or several alike, whose settings are not the published ones, or defaults (`others`)."""
-    of_system: dict[str, dict[str, dict[str, None]]] = {}
+def _settings(table: Table, cells: Cells, others: str) -> list[str]:
+    """One sentence per system, or several alike, whose settings are not the published ones, or defaults (`others`).
+
+    A setting that is not the same in all rows of a system is told with the rows of each value.
+    """
+    of_system: dict[str, dict[str, dict[str, dict[int, None]]]] = {}
+    rows_of: dict[str, set[int]] = {}
     for cell in cells:
         if cell["ours_settings"] is None:
             continue
         system = cell["system"] if cell["column_system"] is None else cell["column_system"]
+        rows_of.setdefault(system, set()).add(cell["row"])
         settings_of = of_system.setdefault(system, {})
         for name, (ours, published) in json.loads(cell["ours_settings"]).items():
-            settings_of.setdefault(name, {})[f"{setting(ours)} ({setting(published)})"] = None
+            told = f"{setting(ours)} ({setting(published)})"
+            settings_of.setdefault(name, {}).setdefault(told, {})[cell["row"]] = None
     systems: dict[str, list[str]] = {}
     for system, settings_of in of_system.items():
-        listed = ", ".join(f"{name} {' or '.join(values)}" for name, values in settings_of.items())
+        listed = ", ".join(
+            f"{name} {_by_rows(table, values, len(rows_of[system]))}" for name, values in settings_of.items()
+        )
         systems.setdefault(listed, []).append(system)
     return [
         f"Settings here of {', '.join(named)}, in brackets {others}: {listed}." for listed, named in systems.items()
     ]
+
+
+def _by_rows(table: Table, values: Mapping[str, Mapping[int, None]], every: int) -> str:
+    """A value of all `every` rows as it is; others with the groups of their rows, or more where these do not tell."""
+    if len(values) == 1 and len(next(iter(values.values()))) == every:
+        return next(iter(values))
+    for keys in (("group",), ("label",), ("group", "label")):
+        named = {
+            told: list(
+                dict.fromkeys(": ".join(filter(None, (getattr(table.rows[row], key) for key in keys))) for row in rows)
+            )
+            for told, rows in values.items()
+        }
+        names = [name for listed in named.values() for name in listed]
+        if all(names) and len(set(names)) == len(names):
+            break
+    return " or ".join(f"{told} in {'; '.join(listed)}" for told, listed in named.items())
 
 
 def _sweeps(cells: Cells) -> list[str]:
