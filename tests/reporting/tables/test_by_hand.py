@@ -281,7 +281,7 @@ def test_what_differs_is_said_below_the_table_in_every_rendering(compared: pd.Da
     assert "batch_size 16 (128)" in settings[0]
     # Rows of one label are one system, with each pair of values once: published 512 or, of the sparse row, 1024, for
     # which the layers are as published.
-    assert "dim 256 (512) in One or 256 (1024) in Few: One, layers 1 (2) in One." in settings[0]
+    assert 'dim 256 (512) in "One" or 256 (1024) in "Few: One", layers 1 (2) in "One".' in settings[0]
     assert "batch_size 64 (128)" in settings[1]
     assert "margin" not in settings[1]
     assert "batch_size" not in settings[2]  # 24 is what it has at every scale

@@ -320,16 +320,15 @@ def _by_rows(table: Table, values: Mapping[str, Mapping[int, None]], every: int)
     if len(values) == 1 and len(next(iter(values.values()))) == every:
         return next(iter(values))
     for keys in (("group",), ("label",), ("group", "label")):
-        named = {
-            told: list(
-                dict.fromkeys(": ".join(filter(None, (getattr(table.rows[row], key) for key in keys))) for row in rows)
-            )
-            for told, rows in values.items()
-        }
+        named: dict[str, list[str]] = {}
+        for told, rows in values.items():
+            parts = [[getattr(table.rows[row], key) for key in keys] for row in rows]
+            named[told] = list(dict.fromkeys(": ".join(filter(None, part)) for part in parts))
         names = [name for listed in named.values() for name in listed]
         if all(names) and len(set(names)) == len(names):
             break
-    return " or ".join(f"{told} in {'; '.join(listed)}" for told, listed in named.items())
+    quoted = {told: ", ".join(f'"{name}"' for name in listed) for told, listed in named.items()}  # names have commas
+    return " or ".join(f"{told} in {listed}" for told, listed in quoted.items())
 
 
 def _sweeps(cells: Cells) -> list[str]:
