@@ -180,7 +180,7 @@ def _differences(ours: base.Model, theirs: Any, made: Iterator[tuple[int, base.B
                 _in_order(mine, mine, ours).detach(),
                 its.detach(),
             )
-    for number, (mine, its) in enumerate(sums, start=1):
+    for number, (mine, its) in enumerate(sums, start=1):  # relative, so that sums are as good as means
         note(f"mean loss of epoch {number}", mine, its)
     return {"differences": found, "losses": losses, "same": all(v <= SAME for k, v in found.items() if _first(k))}
 

@@ -29,8 +29,8 @@ class Settings(finetuning.Settings):
     clipping, for 15 epochs with a fixed image network and for 15 with all parts at a tenth of the learning rate.
 
     Two things of the program are left out: first states of the LSTM that are learned, and moving averages of the
-    weights, with which it can test. Its image features are not of unit length (`image_unit` here), which makes no
-    difference where the maps to the common space are batch normalised.
+    weights, with which it can test. Its image features are not of unit length (`image_unit` here), so that images with
+    large features have sharper softmaxes.
     """
 
     batch_size: int = Field(32, ge=2)
